@@ -1,0 +1,108 @@
+"""Every error a client or an operator can meet.
+
+    SpillgateError
+    ├── DocumentError            the configuration document is wrong (carries every problem found)
+    └── RequestError             becomes an answer in OpenAI's envelope; knows its status, type and code
+        ├── BadRequest           400  what was sent cannot be understood
+        ├── Unauthorized         401  no key, or one we do not know
+        ├── Forbidden            403  the key may not do this
+        ├── NotFound             404  no such route or model
+        ├── MethodNotAllowed     405
+        ├── BodyTooLarge         413
+        ├── LimitReached         429  a limit of the caller's own; named, with Retry-After
+        ├── UpstreamRejected     4xx  a cloud says the request itself is at fault
+        ├── NoCapacity           429/503  nowhere to go in time; named, with Retry-After
+        ├── UpstreamFailed       502  every attempt broke
+        └── UpstreamTimeout      504  a named time-out ran out
+
+Expected answers (refused, wait, retry) are values in `core`; they become one of these only at the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class SpillgateError(Exception):
+    """Root of the tree."""
+
+
+class RequestError(SpillgateError):
+    """An answer in OpenAI's error envelope. `retry_after` is in seconds; `details` is shown to the client."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+        status: int | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
+        self.http_status = status or self.status
+        self.details = details or {}
+
+
+class BadRequest(RequestError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthorized(RequestError):
+    status = 401
+    type = "authentication_error"
+
+
+class Forbidden(RequestError):
+    status = 403
+    type = "permission_error"
+
+
+class NotFound(RequestError):
+    status = 404
+    type = "invalid_request_error"
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    type = "invalid_request_error"
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    type = "invalid_request_error"
+
+
+class LimitReached(RequestError):
+    status = 429
+    type = "rate_limit_error"
+
+
+class UpstreamRejected(RequestError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class NoCapacity(RequestError):
+    status = 503
+    type = "overloaded_error"
+
+
+class UpstreamFailed(RequestError):
+    status = 502
+    type = "upstream_error"
+
+
+class UpstreamTimeout(RequestError):
+    status = 504
+    type = "timeout_error"

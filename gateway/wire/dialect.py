@@ -1,0 +1,60 @@
+"""What one cloud speaks: how it refuses, how it says it is full, what it needs to be asked. Data, not code.
+
+A `Dialect` is built from `gateway/upstream/presets/*.yaml`; `wire.refusals` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+SignalKind = Literal[
+    "rpm", "tpm", "burst", "concurrency", "quota",
+    "overloaded", "timeout", "content", "invalid", "auth", "not_found", "server",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of a refusal table. A row applies when everything it gives matches.
+
+    status  HTTP statuses (empty: any)
+    codes   error code or type, compared without case; a trailing `*` matches a prefix (empty: any)
+    text    fragments of the message, compared without case; one must be contained (empty: any)
+    cool    seconds to leave the account alone when the cloud names none
+    until   a wall-clock end of the cool-down instead: the end of the minute, or midnight in Beijing
+    """
+
+    kind: SignalKind
+    status: tuple[int, ...] = ()
+    codes: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    cool: float | None = None
+    until: Literal["", "minute", "beijing-midnight"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How to read one cloud. `rules` are tried by code, then text, then status (see `wire.refusals`)."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    rate_headers: Mapping[str, str] = field(default_factory=dict)
+    """meaning (limit-requests, remaining-requests, limit-tokens, remaining-tokens, reset) → header name"""
+    failed_finishes: frozenset[str] = frozenset({"insufficient_system_resource", "aborted"})
+    """finish reasons that mean "cut for lack of capacity"."""
+    ask_usage: bool = True
+    """send stream_options.include_usage upstream, so that token accounting is exact"""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A refusal, understood. `message` is for our own log, never for the client unless the kind says so."""
+
+    kind: SignalKind
+    status: int
+    code: str = ""
+    message: str = ""
+    retry_after: float | None = None
+    limit: float | None = None
