@@ -50,6 +50,7 @@ class RequestError(SpillgateError):
         self.param = param
         self.retry_after = retry_after
         self.http_status = status or self.status
+        self.kind = self.type
         self.details = details or {}
 
 

@@ -24,6 +24,7 @@ class Rule:
     text    fragments of the message, compared without case; one must be contained (empty: any)
     cool    seconds to leave the account alone when the cloud names none
     until   a wall-clock end of the cool-down instead: the end of the minute, or midnight in Beijing
+    report_as  the code our signal carries instead of the cloud's own (such as context_length_exceeded)
     """
 
     kind: SignalKind
@@ -32,6 +33,7 @@ class Rule:
     text: tuple[str, ...] = ()
     cool: float | None = None
     until: Literal["", "minute", "beijing-midnight"] = ""
+    report_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,14 @@ class Dialect:
     name: str
     rules: tuple[Rule, ...] = ()
     rate_headers: Mapping[str, str] = field(default_factory=dict)
-    """meaning (limit-requests, remaining-requests, limit-tokens, remaining-tokens, reset) → header name"""
+    """meaning → header name. Meanings: limit-requests, remaining-requests, reset-requests, limit-tokens,
+    remaining-tokens, reset-tokens, reset (for both), and day-remaining-requests, day-remaining-model-requests"""
     failed_finishes: frozenset[str] = frozenset({"insufficient_system_resource", "aborted"})
     """finish reasons that mean "cut for lack of capacity"."""
     ask_usage: bool = True
     """send stream_options.include_usage upstream, so that token accounting is exact"""
+    fallback: tuple[Rule, ...] = ()
+    """rows that every cloud shares; they are tried after `rules`"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,60 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything goes into .venv, from the lock files.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help setup setup-dev demo serve test check bench lock clean
+
+help:
+	@echo "make demo   five pretend clouds, a surge, and the gateway in front of them (no keys, no services)"
+	@echo "make serve  the gateway with CONFIG=policies/minimal.yaml (or yours)"
+	@echo "make test   everything that proves it: checks, unit, property and end-to-end tests"
+	@echo "make check  ruff, mypy --strict, layers, sizes"
+	@echo "make bench  cost per answer and per event against nginx (needs nginx, wrk, gcc, bc)"
+
+$(VENV)/.run: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes --no-deps -r requirements.lock
+	$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/.run
+
+setup-dev: $(VENV)/.dev
+
+demo: setup
+	@$(BIN)/spillgate demo $(ARGS)
+
+CONFIG ?= policies/minimal.yaml
+serve: setup
+	@$(BIN)/spillgate serve $(CONFIG) $(ARGS)
+
+check: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/house
+
+test: check
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest tests --ignore=tests/house --ignore=tests/e2e
+	$(BIN)/python -m coverage report --include='gateway/core/*,gateway/policy/*,gateway/wire/*' --fail-under=100
+	$(BIN)/python -m pytest tests/e2e
+
+MEASURE ?= ../shared/bench/measure
+bench: setup
+	@MEASURE=$(MEASURE) tests/bench/run
+
+lock: setup-dev
+	$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		pyproject.toml --group build -o requirements.lock
+	$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

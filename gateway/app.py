@@ -1,0 +1,156 @@
+"""The composition root: a compiled document becomes one service behind ASGI.
+
+The order of the filters is written here, once:
+
+    observe       outermost: refusals are traffic too, and every answer leaves with the routing headers
+    authenticate  before anything is read: a stranger cannot make us buffer, parse or queue
+    understand    before limit: a limit needs to know the model and the size of the prompt
+    limit         before dispatch: a tenant over its limit never takes a place in the queue
+    dispatch      the endpoint: where the request goes, and what next if it cannot
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import asdict
+from typing import Any
+
+from gateway import __version__
+from gateway.core.dispatcher import Dispatcher
+from gateway.core.nouns import Reloaded
+from gateway.edge.chat import ChatDoor
+from gateway.edge.routes import Inside, build
+from gateway.errors import DocumentError
+from gateway.pipeline.authenticate import Authenticate
+from gateway.pipeline.desk import Desk
+from gateway.pipeline.dispatch import Dispatch
+from gateway.pipeline.faults import outcome_name
+from gateway.pipeline.limit import Limit
+from gateway.pipeline.live import Live
+from gateway.pipeline.observe import Observe, overhead
+from gateway.pipeline.understand import Understand
+from gateway.policy.compile import Compiled, Connection
+from gateway.service import stack
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream import presets
+from gateway.upstream.base import Upstream
+from gateway.upstream.http import Endpoint, HttpUpstream
+from gateway.wire.dialect import Dialect
+
+CHAT_PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
+log = logging.getLogger("spillgate")
+
+Message = MutableMapping[str, Any]
+
+
+class Gateway:
+    """One gateway: an ASGI application that owns its dispatcher, its lines to the clouds and its counters.
+
+    Build it anywhere; it opens its clients when the server starts it (ASGI lifespan) and closes them when it stops.
+    """
+
+    def __init__(self, compiled: Compiled, settings: Settings, *, seed: int | None = None) -> None:
+        self.clock = time.monotonic
+        self.settings = settings
+        self.live = Live(dial)
+        self.desk = Desk(Dispatcher(compiled.plan, random.Random(seed)), self.clock)
+        self.metrics = Metrics(outcome_name, overhead)
+        self.reload_error = ""
+        self._first = compiled
+        service = stack(
+            Observe(self.clock, self.metrics.fold),
+            Authenticate(self.live),
+            Understand(self.live),
+            Limit(self.live, self.clock),
+            endpoint=Dispatch(self.live, self.desk),
+        )
+        self.door = ChatDoor(service, self.live, self.clock)
+        inside = Inside(
+            self.live, self.clock, self.ready, self.exposition, self.status, self.door.new_id, settings.admin_key
+        )
+        self._routes = build(inside)
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        if scope["type"] == "http":
+            if scope["path"] in CHAT_PATHS:
+                await self.door(scope, receive, send)
+            else:
+                await self._routes(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            raise ValueError(f"no {scope['type']} here")
+
+    async def _lifespan(
+        self, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        await receive()
+        self.live.install(self._first)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self.desk.close()
+        await self.live.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def reload(self, load: Callable[[], Compiled]) -> bool:
+        """Make a new document the running one, as a whole; a broken one changes nothing and is reported."""
+        try:
+            compiled = load()
+        except DocumentError as error:
+            self.reload_error = str(error)
+            self.metrics.reloads["rejected"] += 1
+            log.error("the new configuration was rejected, the running one stays:\n%s", error)
+            return False
+        self.reload_error = ""
+        self.live.install(compiled)
+        self.desk.apply(Reloaded(compiled.plan))
+        self.metrics.reloads["applied"] += 1
+        log.warning("configuration %s is running", compiled.version)
+        return True
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        if self.live.compiled is None:
+            return False, {"reason": "starting"}
+        detail: dict[str, Any] = {"configuration": self.live.compiled.version}
+        if self.reload_error:
+            detail["reload"] = "the last reload was rejected; see /status"
+        return True, detail
+
+    def status(self) -> dict[str, Any]:
+        """The fleet's standing as plain data, for `spillgate status` and the curious."""
+        compiled = self.live.compiled
+        return {
+            "version": __version__,
+            "configuration": compiled.version if compiled else "",
+            "reload_error": self.reload_error,
+            "active": self.door.active,
+            "fleet": asdict(self.desk.dispatcher.snapshot(self.clock())),
+        }
+
+    def exposition(self) -> bytes:
+        """Everything `/metrics` says. prometheus_client is imported at the first scrape, not at start."""
+        from gateway.telemetry.exposition import expose
+
+        return expose(self.metrics, self.desk.dispatcher.snapshot(self.clock()))
+
+
+def dial(connection: Connection, connect_timeout: float) -> tuple[Upstream, Dialect]:
+    """The client and the dialect of one backend. Needs a running event loop."""
+    preset = presets.load(connection.preset)
+    secret = {preset.auth_header: f"{preset.auth_scheme} {connection.key}".strip()} if connection.key else {}
+    endpoint = Endpoint(
+        url=connection.base_url.rstrip("/") + preset.chat_path,
+        headers=connection.headers,
+        secret_headers=secret,
+        connect_timeout=connect_timeout,
+    )
+    return HttpUpstream(endpoint), preset.dialect

@@ -1,0 +1,153 @@
+"""`spillgate serve`"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from gateway import __version__
+from gateway.app import Gateway
+from gateway.cli import document
+from gateway.edge.server import Protocol
+from gateway.policy.compile import Compiled
+from gateway.policy.load import sources
+from gateway.settings import Settings, read
+
+log = logging.getLogger("spillgate")
+_WATCH_EVERY = 1.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    document.path_argument(parser)
+    parser.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port, 0 for a free one (default: PORT or 8080)")
+    parser.add_argument("--no-reload", action="store_true", help="do not watch the document for changes")
+
+
+def run(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = read(os.environ)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    compiled = document.read_or_report(args.document)
+    if compiled is None:
+        return 2
+    host = args.host or settings.host
+    if not compiled.tenants and not _is_loopback(host):
+        print(
+            f"refusing to listen on {host}: the document names no tenants, so anybody could use your keys. "
+            "Add `tenants:`, or listen on 127.0.0.1.",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        listener = _listen(host, settings.port if args.port is None else args.port)
+    except OSError as error:
+        print(f"cannot listen on {host}:{args.port or settings.port}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    _greet(compiled, listener)
+    watch = None if args.no_reload else args.document
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        return runner.run(_serve(compiled, settings, listener, args.document, watch))
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+async def _serve(compiled: Compiled, settings: Settings, listener: socket.socket, path: Path, watch: Path | None) -> int:
+    gateway = Gateway(compiled, settings)
+    config = uvicorn.Config(
+        gateway,
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        backlog=4096,
+    )
+    server = uvicorn.Server(config)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, lambda: gateway.reload(lambda: document.read(path)))
+    watcher = asyncio.create_task(_watch(gateway, watch)) if watch is not None else None
+    # What exists now lives as long as the process: spare the collector from walking it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+    return 0
+
+
+async def _watch(gateway: Gateway, path: Path) -> None:
+    """Reload when a source file changes. Looks at sizes and times: it works on every mount, also on config maps."""
+    seen = _fingerprint(path)
+    while True:
+        await asyncio.sleep(_WATCH_EVERY)
+        now = _fingerprint(path)
+        if now != seen:
+            seen = now
+            gateway.reload(lambda: document.read(path))
+
+
+def _fingerprint(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+    found = []
+    for source in sources(path):
+        try:
+            stat = source.stat()
+        except OSError:
+            continue
+        found.append((str(source), stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return tuple(found)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _greet(compiled: Compiled, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    for warning in compiled.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if not compiled.tenants:
+        print("no tenants in the document: serving this machine only, with any key", file=sys.stderr)
+    shown = f"[{host}]" if ":" in host else host
+    names = ", ".join(sorted(compiled.plan.models))
+    print(f"spillgate {__version__} serves {names} at http://{shown}:{port}/v1", file=sys.stderr, flush=True)

@@ -1,0 +1,396 @@
+"""Where may this request go, now, and what next if it cannot: the one place that decides.
+
+The dispatcher does no I/O and reads no clock. A shell (the live gateway, the rehearsal) tells it what happened and
+when; it answers with a verdict, and says when it wants to be asked again:
+
+    offer ──▶ Go ──▶ started · progress ──▶ settle ──▶ None, or the next verdict for the same request
+          ──▶ Wait ──▶ due (when next_due says, and after every event) ──▶ Go | Refuse
+          ──▶ Refuse
+
+A request is always in exactly one place: in `_leases` (running), in `_waiting`, or gone.
+
+Rules
+- Nothing enters or leaves `_leases` but in `_grant` and `settle`; nothing enters or leaves the queue but in `_wait`
+  and `_leave`. Counters of meters and standings move only there.
+- After `due(now)` no lane's head has room.
+- `_stale` is set by every event that may make room; while it is set and somebody waits, `next_due` answers "now".
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from gateway.core import ending
+from gateway.core.choose import Seat, Shy
+from gateway.core.explain import explain, what_is_full
+from gateway.core.fleet import Fleet
+from gateway.core.nouns import (
+    Advertised,
+    Candidate,
+    Change,
+    Go,
+    Lease,
+    Outcome,
+    Plan,
+    Refuse,
+    RefuseReason,
+    Reloaded,
+    Request,
+    Served,
+    Verdict,
+    Wait,
+)
+from gateway.core.patience import Patience, opening, retry_after
+from gateway.core.tally import Totals
+from gateway.core.views import FleetView, view
+from gateway.core.waiting import Alarms, Lanes, Ticket, Waiting
+
+if TYPE_CHECKING:
+    from random import Random
+
+SPACING = 0.001
+"""Alarms are at least this far apart, in seconds."""
+
+ADVERTISED_PAUSE = (1.0, 5.0, 60.0)
+"""Least, default and longest pause of an account whose cloud says that nothing remains."""
+
+
+class LeaseEnded(LookupError):  # noqa: N818
+    """A lease was used after its end, or is none of ours. The shell has a bug; nothing was changed."""
+
+
+class Dispatcher:
+    """The mind of the gateway. Not thread-safe: one owner calls it, with times that never go back."""
+
+    def __init__(self, plan: Plan, rng: Random) -> None:
+        self._fleet = Fleet(plan)
+        self._routes = self._fleet.routes
+        self._rng = rng
+        self._leases: dict[int, Ticket] = {}
+        self._waiting: Waiting = Lanes()
+        self._alarms = Alarms()
+        self._tickets: dict[Request, Ticket] = {}
+        self._patience = Patience()
+        self._totals = Totals()
+        self._doomed: list[tuple[Request, Refuse]] = []
+        self._next_lease = 1
+        self._next_seq = 0
+        self._now = 0.0
+        self._stale = False
+        self._alarm: float | None = None
+        self._asked = -inf
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self._fleet!r}: {len(self._leases)} running, {len(self._tickets)} waiting>"
+
+    # --- the verbs --------------------------------------------------------------------------------------
+
+    def offer(self, request: Request, now: float) -> Verdict:
+        """A request arrived. `Wait` obliges the caller to watch `due`, or to `withdraw`."""
+        self._now = now
+        self._totals.offered += 1
+        route = self._routes.get(request.model)
+        if route is None:
+            return self._refuse("no-model")
+        path = route.path_for(request) if route.conditional else route.path
+        if not path.steps:
+            return self._refuse("no-backend")
+        estimate = route.estimate
+        ticket = Ticket(request, route, path, estimate.prompt(request), estimate.answer(request))
+        if not (self._tickets and self._waiting.busy(path.key)):
+            for step in path.steps:
+                seat = step.pick(step.seats, ticket, now, self._rng, ())
+                if seat is not None:
+                    return Go(self._grant(ticket, seat, now))
+        if route.waiting >= route.policy.queue.max_length:
+            return self._refuse("queue-full", ticket, now)
+        return self._wait(ticket, now)
+
+    def started(self, lease: Lease, now: float) -> None:
+        """The first meaningful token arrived. Told twice, the second time is ignored. Raises LeaseEnded."""
+        self._now = now
+        ticket = self._leases.get(lease.id)
+        if ticket is None:
+            raise LeaseEnded(lease.id)
+        if not ticket.begun:
+            ticket.begun = True
+            if ending.started(ticket, now):
+                self._stale = True
+
+    def progress(self, lease: Lease, tokens: int, now: float) -> None:
+        """Output tokens flowed since the last report. Raises LeaseEnded."""
+        self._now = now
+        ticket = self._leases.get(lease.id)
+        if ticket is None:
+            raise LeaseEnded(lease.id)
+        reserved = min(tokens, ticket.unspent)
+        ticket.unspent -= reserved
+        ticket.flowed += tokens
+        ticket.seat.meter.flow(tokens, reserved, now)
+
+    def settle(self, lease: Lease, outcome: Outcome, now: float) -> Verdict | None:
+        """The attempt ended. Answers what next if the request can still be served, else None. Raises LeaseEnded."""
+        self._now = now
+        ticket = self._leases.pop(lease.id, None)
+        if ticket is None:
+            raise LeaseEnded(lease.id)
+        self._stale = True
+        if isinstance(outcome, Served):
+            ending.served(ticket, outcome, now)
+            return None
+        return self._retry(ticket, now) if ending.broken(ticket, outcome, now, self._rng) else None
+
+    def withdraw(self, request: Request, now: float) -> None:
+        """The client left while waiting. A request that does not wait is nobody's business."""
+        self._now = now
+        self._doomed = [doom for doom in self._doomed if doom[0] != request]
+        ticket = self._tickets.get(request)
+        if ticket is not None:
+            self._leave(ticket, now)
+            self._totals.withdrawn += 1
+            self._stale = True
+
+    def due(self, now: float) -> list[tuple[Request, Go | Refuse]]:
+        """The waiting requests that may go now, or must be refused now."""
+        self._now = now
+        if not self._tickets and not self._doomed:
+            self._stale = False
+            return []
+        self._stale = False
+        self._alarm = None
+        self._asked = now
+        answers: list[tuple[Request, Go | Refuse]] = list(self._doomed)
+        self._doomed = []
+
+        def place(ticket: Ticket) -> bool:
+            seat = self._seat(ticket, now) if now <= ticket.until else None
+            if seat is None:
+                return False
+            self._patience.left(ticket.key, now)
+            self._stop_waiting(ticket, now)
+            answers.append((ticket.request, Go(self._grant(ticket, seat, now))))
+            return True
+
+        self._waiting.serve(place)
+        late = self._alarms.over(now)
+        for ticket in late:
+            self._leave(ticket, now)
+            answers.append((ticket.request, self._refuse(_why_over(ticket), ticket, now)))
+        if late:
+            self._waiting.serve(place)
+        self._patience.sweep(self._waiting.busy)
+        return answers
+
+    def next_due(self) -> float | None:
+        """When `due` should be called next if nothing happens before; None when nobody waits."""
+        if self._doomed:
+            return self._now
+        if not self._tickets:
+            return None
+        if self._stale:
+            return self._now
+        if self._alarm is None:
+            alarm = self._alarms.next()
+            for ticket in self._waiting.heads():
+                alarm = min(alarm, self._opening(ticket))
+            self._alarm = max(alarm, self._asked + SPACING)
+        return self._alarm
+
+    def apply(self, change: Change, now: float) -> None:
+        """The world changed: a new plan, or what a cloud's headers said of an account (unknown: ignored)."""
+        self._now = now
+        self._stale = True
+        if isinstance(change, Reloaded):
+            self._reload(change.plan, now)
+        else:
+            self._advertised(change, now)
+
+    def explain(self, request: Request, now: float) -> tuple[Candidate, ...]:
+        """For every backend of the request's policy: would it take this request now, and if not, why. Pure."""
+        route = self._routes.get(request.model)
+        if route is None:
+            return ()
+        return explain(route, request, now, self._waiting.busy(route.path_for(request).key))
+
+    def snapshot(self, now: float) -> FleetView:
+        """Everything worth showing, frozen."""
+        return view(self._fleet, self._totals, self._tickets.values(), len(self._leases), now)
+
+    # --- granting and ending ----------------------------------------------------------------------------
+
+    def _seat(self, ticket: Ticket, now: float) -> Seat | None:
+        """A seat with room, rather one that the request has not tried; a retry must be affordable."""
+        budget = ticket.route.budget
+        if ticket.attempt and budget.balance(now) < 1.0:
+            return None
+        shy: Shy = ticket.shy
+        for avoid in (shy, ()) if shy else ((),):
+            for step in ticket.path.steps:
+                seat = step.pick(step.seats, ticket, now, self._rng, avoid)
+                if seat is not None:
+                    if ticket.attempt:
+                        budget.withdraw(now)
+                    return seat
+        return None
+
+    def _grant(self, ticket: Ticket, seat: Seat, now: float) -> Lease:
+        standing, meter = seat.standing, seat.meter
+        ticket.seat = seat
+        ticket.attempt += 1
+        answer = ticket.unspent = ticket.answer
+        ticket.flowed = 0
+        if standing.blocked_until:
+            ticket.probe = standing.enter()
+        if meter.cooling_until:
+            ticket.trial = meter.enter()
+        meter.take(ticket.prompt, answer, now)
+        standing.in_flight += 1
+        tally = standing.tally
+        tally.granted += 1
+        if seat.tier or ticket.attempt > 1:
+            tally.spilled_in += 1
+        number = self._next_lease
+        self._next_lease = number + 1
+        lease = Lease(
+            number, ticket.request, standing.name, meter.name, seat.model_id, ticket.route.policy.name,
+            seat.tier, ticket.attempt, now, ticket.total,
+        )  # fmt: skip
+        ticket.lease = lease
+        self._leases[number] = ticket
+        self._totals.granted += 1
+        return lease
+
+    # --- spillover --------------------------------------------------------------------------------------
+
+    def _retry(self, ticket: Ticket, now: float) -> Verdict:
+        route = self._routes.get(ticket.request.model)
+        if route is None:
+            return self._refuse("no-model")
+        ticket.route = route
+        if ticket.attempt >= route.policy.retry.attempts or route.budget.none:
+            return self._refuse("attempts", ticket, now)
+        self._totals.retried += 1
+        self._aim(ticket, now)
+        if not ticket.path.steps:
+            return self._refuse("no-backend")
+        ticket.begun = False
+        if not (self._tickets and self._waiting.busy(ticket.key)):
+            seat = self._seat(ticket, now)
+            if seat is not None:
+                return Go(self._grant(ticket, seat, now))
+        return self._wait(ticket, now)
+
+    def _aim(self, ticket: Ticket, now: float) -> None:
+        """Find the path without those that failed it; when none of the others can come back in time, start over."""
+        route, request = ticket.route, ticket.request
+        path = route.path_without(request, ticket.barred)
+        if ticket.barred:
+            ticket.path = path
+            latest = _latest(ticket, now)
+            if not path.steps or opening(ticket, now, certain=True) > latest:
+                ticket.barred = ()
+                path = route.path_without(request, ())
+        ticket.path = path
+        ticket.key = path.retry_key if ticket.attempt else path.key
+
+    # --- waiting ----------------------------------------------------------------------------------------
+
+    def _wait(self, ticket: Ticket, now: float) -> Wait | Refuse:
+        """Let it wait, unless that is pointless."""
+        ticket.until = _latest(ticket, now)
+        if ticket.until <= now:
+            return self._refuse(_why_over(ticket), ticket, now)
+        if not ticket.seq:
+            self._next_seq += 1
+            ticket.seq = self._next_seq
+        ticket.queued = now
+        position = self._waiting.put(ticket)
+        wait = self._patience.wait(ticket, position, now)
+        if wait is not None and now + wait > ticket.until:
+            self._waiting.drop(ticket)
+            return self._refuse("hopeless", ticket, now, wait)
+        self._tickets[ticket.request] = ticket
+        self._alarms.set(ticket)
+        self._patience.joined(ticket.key, now)
+        ticket.route.waiting += 1
+        self._totals.waited += 1
+        if self._alarm is not None:
+            first = ticket.until if position else min(ticket.until, self._opening(ticket))
+            self._alarm = max(min(self._alarm, first), self._asked + SPACING)
+        return Wait(ticket.until, position)
+
+    def _opening(self, ticket: Ticket) -> float:
+        """When lapse of time may let this head go."""
+        at = opening(ticket, self._now, certain=False)
+        return max(at, ticket.route.budget.when(self._now)) if ticket.attempt else at
+
+    def _leave(self, ticket: Ticket, now: float) -> None:
+        self._waiting.drop(ticket)
+        self._stop_waiting(ticket, now)
+
+    def _stop_waiting(self, ticket: Ticket, now: float) -> None:
+        del self._tickets[ticket.request]
+        self._alarms.clear(ticket)
+        ticket.route.waiting -= 1
+        ticket.waited += now - ticket.queued
+
+    def _refuse(
+        self, reason: RefuseReason, ticket: Ticket | None = None, now: float = 0.0, wait: float | None = None
+    ) -> Refuse:
+        self._totals.refuse(reason)
+        if ticket is None:
+            return Refuse(reason)
+        route = ticket.route
+        if wait is None:
+            wait = self._patience.wait(ticket, route.waiting, now)
+        return Refuse(reason, retry_after(wait, route.policy.queue.max_wait), what_is_full(ticket.path, ticket, now))
+
+    # --- changes ----------------------------------------------------------------------------------------
+
+    def _reload(self, plan: Plan, now: float) -> None:
+        """Take over the plan; judge those who wait by it, in the order in which they came."""
+        self._fleet.load(plan, now)
+        self._routes = self._fleet.routes
+        waiting = sorted(self._tickets.values(), key=lambda t: (t.request.arrived, t.seq))
+        for ticket in waiting:
+            self._leave(ticket, now)
+        for ticket in waiting:
+            route = self._routes.get(ticket.request.model)
+            if route is None:
+                self._doomed.append((ticket.request, self._refuse("no-model")))
+                continue
+            ticket.route = route
+            ticket.barred = tuple(s for s in ticket.barred if s.retired is None)
+            self._aim(ticket, now)
+            if not ticket.path.steps:
+                self._doomed.append((ticket.request, self._refuse("no-backend")))
+                continue
+            verdict = self._wait(ticket, now)
+            if isinstance(verdict, Wait):
+                self._totals.waited -= 1
+            else:
+                self._doomed.append((ticket.request, verdict))
+
+    def _advertised(self, change: Advertised, now: float) -> None:
+        meter = self._fleet.meters.get(change.account)
+        if meter is None:
+            return
+        if change.limit is not None and change.limit >= 1:
+            meter.advertise(change.kind, change.limit)
+        if change.remaining is not None and change.remaining <= 0:
+            least, default, longest = ADVERTISED_PAUSE
+            pause = default if change.reset is None else min(max(change.reset, least), longest)
+            meter.cool(now + pause, change.kind, now)
+
+
+def _latest(ticket: Ticket, now: float) -> float:
+    """When waiting must end: at the request's deadline, or when it has waited as long as its policy allows."""
+    until = now + ticket.route.policy.queue.max_wait - ticket.waited
+    deadline = ticket.request.deadline
+    return until if deadline is None or deadline > until else deadline
+
+
+def _why_over(ticket: Ticket) -> RefuseReason:
+    """Which of the two ends of waiting it was."""
+    return "deadline" if ticket.until == ticket.request.deadline else "max-wait"

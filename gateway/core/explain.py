@@ -1,0 +1,98 @@
+"""Why a request would go where it goes. Looks at everything, changes nothing, and calls on no chance.
+
+It asks the same picks that `offer` uses. Where those would toss a coin, it names the first of the equals; for
+`weighted` the likeliest.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from gateway.core.choose import Need, Seat, load, score
+from gateway.core.fleet import Path, Route
+from gateway.core.meter import FULL
+from gateway.core.nouns import Candidate, Request, Tier
+from gateway.core.waiting import Ticket
+
+
+class _FirstOfEquals:
+    """A coin that never prefers a later one."""
+
+    def random(self) -> float:
+        return 1.0 - 2.0**-53
+
+
+def explain(route: Route, request: Request, now: float, busy: bool) -> tuple[Candidate, ...]:
+    """One line per backend of every tier. `busy`: others wait for the same backends, so this one would too."""
+    estimate = route.estimate
+    path = route.path_for(request)
+    need = Ticket(request, route, path, estimate.prompt(request), estimate.answer(request))
+    chosen = None if busy else _choice(route, path, need, now)
+    own = set(path.seats)
+    lines = []
+    for place, tier in enumerate(route.policy.tiers):
+        seats = {seat.standing.name: seat for seat in route.seats(place)}
+        met = tier.when is None or tier.when(request)
+        for name in tier.backends:
+            seat = seats.get(name)
+            why = _not_eligible(seat, tier, met, own)
+            if seat is None or why:
+                room = seat.meter.rooms(now) if seat else ()
+                lines.append(Candidate(name, place, False, False, why, room, inf))
+                continue
+            full = reasons(seat, need, now)
+            if busy:
+                full = (*full, "others wait for it")
+            has_room = load(seat, need, now) < FULL
+            mark = score(tier.choose, seat, need, now)
+            lines.append(Candidate(name, place, True, has_room, full, seat.meter.rooms(now), mark, seat is chosen))
+    return tuple(lines)
+
+
+def reasons(seat: Seat, need: Need, now: float) -> tuple[str, ...]:
+    """What keeps this request from this seat now; empty when it has room."""
+    standing, meter = seat.standing, seat.meter
+    why = []
+    if meter.cooling_until > now:
+        left = "" if meter.cooling_until == inf else f" for {meter.cooling_until - now:.1f} s"
+        why.append(f"account cooling after {meter.cooling_reason}{left}")
+    if standing.blocked_until > now:
+        state = standing.breaker.seen(now)
+        why.append("resting after overload" if state == "closed" else f"breaker {state}")
+    if standing.missing.get(seat.model, 0.0) > now:
+        why.append("does not know the model")
+    meter.load(need.prompt, need.total, now)
+    for room in meter.rooms(now):
+        amount = {"tpm": need.total, "tps": need.prompt}.get(room.kind, 1)
+        used = meter.occupied() if room.kind == "streams" else room.used
+        if used > 0 and used + amount > room.limit:
+            why.append(f"{room.kind} {used:g} of {room.limit:g}")
+    return tuple(why)
+
+
+def what_is_full(path: Path, need: Need, now: float) -> str:
+    """What had no room, in a few words: the first reason of up to three backends."""
+    parts = []
+    for seat in path.seats:
+        why = reasons(seat, need, now)
+        if why:
+            parts.append(f"{seat.standing.name}: {why[0]}")
+    return "; ".join(parts[:3]) + ("; …" if len(parts) > 3 else "")
+
+
+def _choice(route: Route, path: Path, need: Need, now: float) -> Seat | None:
+    for step in path.steps:
+        free = [seat for seat in step.seats if load(seat, need, now) < FULL]
+        if free and route.policy.tiers[free[0].tier].choose == "weighted":
+            return max(free, key=lambda seat: seat.weight)
+        if free:
+            return step.pick(step.seats, need, now, _FirstOfEquals(), ())
+    return None
+
+
+def _not_eligible(seat: Seat | None, tier: Tier, met: bool, own: set[Seat]) -> tuple[str, ...]:
+    if seat is None:
+        return ("does not serve the model",)
+    if not met:
+        return (f"condition not met: {tier.when_text}",)
+    return () if seat in own else ("named in a tier above",)

@@ -1,0 +1,193 @@
+"""The fleet: what stands, and the ways through it, prepared when a plan is loaded.
+
+A *route* is what one model's policy says. Its conditions select tiers per request, so a route has one *path* per
+combination of conditions that was met, and per set of backends a request must not use again. Paths are made once
+and hold direct references: finding where a request may go looks up the model and, with conditions, one dictionary.
+
+Rules
+- A standing or meter whose name disappears from the plan is kept while leases live on it, and `MEMORY` longer: if
+  the name comes back, what the cloud still counts must not have been forgotten.
+- Paths belong to their route; routes are replaced as a whole by `load`.
+"""
+
+from __future__ import annotations
+
+from gateway.core.budget import Budget
+from gateway.core.choose import PICKS, Pick, Seat, Shy
+from gateway.core.estimate import Estimate
+from gateway.core.meter import Meter
+from gateway.core.nouns import Backend, Plan, Policy, Request, Tier
+from gateway.core.standing import Standing
+
+MEMORY = 70.0
+
+LaneKey = tuple[frozenset[str], str]
+"""The backends somebody may use, and, if he waits for a retry, the policy whose budget pays."""
+
+
+class Step:
+    """One tier of a path: seats and the rule that picks among them."""
+
+    __slots__ = ("pick", "seats")
+
+    def __init__(self, pick: Pick, seats: tuple[Seat, ...]) -> None:
+        self.pick = pick
+        self.seats = seats
+
+
+class Path:
+    """The tiers that one kind of request may use, each backend once, and the lane in which it waits."""
+
+    __slots__ = ("key", "retry_key", "seats", "steps")
+
+    def __init__(self, steps: tuple[Step, ...], policy: str) -> None:
+        self.steps = steps
+        self.seats = tuple(seat for step in steps for seat in step.seats)
+        names = frozenset(seat.standing.name for seat in self.seats)
+        self.key: LaneKey = (names, "")
+        self.retry_key: LaneKey = (names, policy)
+
+    def __repr__(self) -> str:
+        return f"<Path {' > '.join('|'.join(s.standing.name for s in step.seats) for step in self.steps)}>"
+
+
+class Route:
+    """One model under its policy."""
+
+    __slots__ = ("_paths", "_tiers", "budget", "conditional", "estimate", "model", "path", "policy", "waiting")
+
+    def __init__(
+        self, model: str, policy: Policy, tiers: list[tuple[Tier, tuple[Seat, ...]]], budget: Budget, estimate: Estimate
+    ) -> None:
+        self.model = model
+        self.policy = policy
+        self.budget = budget
+        self.estimate = estimate
+        self.waiting = 0
+        self._tiers = tiers
+        self._paths: dict[tuple[int, Shy], Path] = {}
+        self.conditional = any(tier.when is not None for tier in policy.tiers)
+        self.path = self._path((1 << len(tiers)) - 1, ())
+
+    def path_for(self, request: Request) -> Path:
+        """Where this request may go, by the conditions it meets."""
+        return self._path(self.mask(request), ()) if self.conditional else self.path
+
+    def path_without(self, request: Request, barred: Shy) -> Path:
+        """The same, without the backends that have failed it."""
+        return self._path(self.mask(request), barred)
+
+    def seats(self, tier: int) -> tuple[Seat, ...]:
+        """All seats of a tier, whatever its condition says."""
+        return self._tiers[tier][1]
+
+    def mask(self, request: Request) -> int:
+        """One bit per tier: may this request use it?"""
+        mask = 0
+        for place, (tier, _) in enumerate(self._tiers):
+            if tier.when is None or tier.when(request):
+                mask |= 1 << place
+        return mask
+
+    def _path(self, mask: int, barred: Shy) -> Path:
+        path = self._paths.get((mask, barred))
+        if path is None:
+            path = self._paths[(mask, barred)] = self._make(mask, barred)
+        return path
+
+    def _make(self, mask: int, barred: Shy) -> Path:
+        used = set(barred)
+        steps = []
+        for place, (tier, seats) in enumerate(self._tiers):
+            if not mask >> place & 1:
+                continue
+            fresh = []
+            for seat in seats:
+                if seat.standing not in used:
+                    used.add(seat.standing)
+                    fresh.append(seat)
+            if fresh:
+                steps.append(Step(PICKS[tier.choose], tuple(fresh)))
+        return Path(tuple(steps), self.policy.name)
+
+
+class Fleet:
+    """Meters by account, standings by backend, routes by the name that apps ask for."""
+
+    __slots__ = ("_budgets", "_estimates", "meters", "plan", "routes", "standings")
+
+    def __init__(self, plan: Plan) -> None:
+        self.meters: dict[str, Meter] = {}
+        self.standings: dict[str, Standing] = {}
+        self.routes: dict[str, Route] = {}
+        self._budgets: dict[str, Budget] = {}
+        self._estimates: dict[str, Estimate] = {}
+        self.load(plan, 0.0)
+
+    def __repr__(self) -> str:
+        live, all_ = len(self.plan.backends), len(self.standings)
+        retired = f", {all_ - live} retired" if all_ > live else ""
+        return f"<Fleet of {live} backends{retired}, {len(self.routes)} models>"
+
+    def load(self, plan: Plan, now: float) -> None:
+        """Take a plan over, keeping everything learnt about names that persist. Keys that were refused are tried."""
+        self.plan = plan
+        self._load_meters(plan, now)
+        self._load_standings(plan, now)
+        old_budgets, self._budgets = self._budgets, {}
+        for policy in plan.policies.values():
+            budget = old_budgets.get(policy.name) or Budget(policy.retry, now)
+            budget.set_rules(policy.retry)
+            self._budgets[policy.name] = budget
+        self._estimates = {name: self._estimates.get(name) or Estimate() for name in plan.models}
+        self.routes = {name: self._route(name, plan) for name in plan.models}
+        for name, model in plan.models.items():
+            for alias in model.aliases:
+                self.routes.setdefault(alias, self.routes[name])
+
+    def _load_meters(self, plan: Plan, now: float) -> None:
+        for name, account in plan.accounts.items():
+            meter = self.meters.get(name)
+            if meter is None:
+                self.meters[name] = Meter(name, account.limits)
+                continue
+            meter.retired = None
+            meter.unlock()
+            meter.declare(account.limits)
+        for name in [n for n in self.meters if n not in plan.accounts]:
+            meter = self.meters[name]
+            meter.retired = now if meter.retired is None else meter.retired
+            if not meter.in_flight and now - meter.retired > MEMORY:
+                del self.meters[name]
+
+    def _load_standings(self, plan: Plan, now: float) -> None:
+        for name, backend in plan.backends.items():
+            standing = self.standings.get(name)
+            if standing is None:
+                self.standings[name] = Standing(backend, self.meters[backend.account])
+                continue
+            standing.retired = None
+            standing.backend = backend
+            standing.meter = self.meters[backend.account]
+            standing.missing.clear()
+        for name in [n for n in self.standings if n not in plan.backends]:
+            standing = self.standings[name]
+            standing.retired = now if standing.retired is None else standing.retired
+            if not standing.in_flight and now - standing.retired > MEMORY:
+                del self.standings[name]
+
+    def _route(self, name: str, plan: Plan) -> Route:
+        policy = plan.policies[plan.models[name].policy]
+        tiers = []
+        for place, tier in enumerate(policy.tiers):
+            seats = tuple(
+                Seat(self.standings[backend], name, place, tier.weights.get(backend, 1.0))
+                for backend in tier.backends
+                if name in _serves(plan.backends[backend])
+            )
+            tiers.append((tier, seats))
+        return Route(name, policy, tiers, self._budgets[policy.name], self._estimates[name])
+
+
+def _serves(backend: Backend) -> frozenset[str]:
+    return frozenset(backend.serves)

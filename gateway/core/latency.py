@@ -1,0 +1,98 @@
+"""What a backend's answers take: a quick average to choose by, quantiles to show and to reserve by.
+
+Quantiles come from a histogram with logarithmic buckets: constant memory, an error bounded by the bucket's width
+(about 5 %), and old samples fade because all counts are halved whenever their sum reaches `FADE`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import accumulate
+from math import exp, log
+
+FADE = 2048
+_PER_UNIT = 10.0
+_BUCKETS = 256
+
+
+class Quantiles:
+    """Quantiles of positive samples between `smallest` and `smallest` × e^25; outside it, the ends."""
+
+    __slots__ = ("_counts", "_shift", "total")
+
+    def __init__(self, smallest: float) -> None:
+        self._shift = -log(smallest) * _PER_UNIT
+        self._counts = [0] * _BUCKETS
+        self.total = 0
+
+    def __repr__(self) -> str:
+        return f"<Quantiles of {self.total}>"
+
+    def add(self, sample: float, count: int = 1) -> None:
+        """Count a sample."""
+        place = int(log(sample) * _PER_UNIT + self._shift) if sample > 0 else 0
+        if place < 0:
+            place = 0
+        elif place >= _BUCKETS:
+            place = _BUCKETS - 1
+        self._counts[place] += count
+        self.total += count
+        if self.total >= FADE:
+            self._counts = [n >> 1 for n in self._counts]
+            self.total = sum(self._counts)
+
+    def at(self, share: float) -> float | None:
+        """The value that `share` (0 to 1) of the samples do not exceed; None without samples."""
+        if not self.total:
+            return None
+        below = list(accumulate(self._counts))
+        place = bisect_left(below, max(share * self.total, 1))
+        return exp((place + 0.5 - self._shift) / _PER_UNIT)
+
+
+class Average:
+    """An exponentially weighted mean whose first samples weigh equally. `value` is None without samples."""
+
+    __slots__ = ("_most", "count", "value")
+
+    def __init__(self, most: int = 20) -> None:
+        self._most = most
+        self.count = 0
+        self.value: float | None = None
+
+    def add(self, sample: float) -> None:
+        """Weigh a sample in: 1/n for the n-th, never less than 1/most."""
+        count = self.count
+        if count < self._most:
+            self.count = count = count + 1
+        value = self.value
+        self.value = sample if value is None else value + (sample - value) / count
+
+
+class Latency:
+    """Time to the first token of one backend, in seconds, and tokens per second of one of its streams."""
+
+    __slots__ = ("_heard", "rate", "ttft", "ttfts")
+
+    HALF = 30.0
+    """Seconds of silence after which a prediction is halved: a slow spell must not condemn a backend for ever."""
+
+    def __init__(self) -> None:
+        self.ttft = Average(8)
+        self.ttfts = Quantiles(0.001)
+        self.rate = Average()
+        self._heard = 0.0
+
+    def first_token(self, seconds: float, now: float) -> None:
+        """A sample of the time to the first token."""
+        self.ttft.add(seconds)
+        self.ttfts.add(seconds)
+        self._heard = now
+
+    def predicted(self, now: float) -> float:
+        """The expected time to the first token; 0 when nothing is known, so that the unknown is tried."""
+        value = self.ttft.value
+        if value is None:
+            return 0.0
+        silence = now - self._heard
+        return value if silence < 1.0 else value * 2.0 ** (-silence / self.HALF)

@@ -1,0 +1,131 @@
+"""How long somebody would wait: asked before he is put into the queue, so that a hopeless wait is refused at once.
+
+Two answers, both on the hopeful side, because a refusal that proves wrong costs goodput and a wait that proves
+vain costs only patience:
+
+- the *bound*: the earliest moment at which anything can open (pauses, breakers, windows). Certain.
+- the *line*: how many are before him, divided by the rate at which the lane's backends can start requests. The
+  rate is what was seen while the lane was backlogged, or what the limits allow given how long requests last
+  (Little's law), whichever is more. Without such data there is no prediction.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import ceil, inf
+
+from gateway.core.fleet import LaneKey, Path
+from gateway.core.meter import Meter
+from gateway.core.waiting import Ticket
+from gateway.core.window import PROMPT, REQUESTS, Ramp
+
+MARGIN = 1.2
+HORIZON = 10.0
+ENOUGH = 10
+UNKNOWN_RETRY = 5.0
+
+
+class Flow:
+    """How fast a lane moved while somebody waited in it, over the last `HORIZON` seconds."""
+
+    __slots__ = ("_left", "_since")
+
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._left: deque[float] = deque()
+
+    def left(self, now: float) -> None:
+        """One of the lane was dispatched."""
+        self._left.append(now)
+        self._trim(now)
+
+    def rate(self, now: float) -> float | None:
+        """Requests per second; None before the lane has been backlogged for `HORIZON` and moved at all."""
+        self._trim(now)
+        if now - self._since < HORIZON or len(self._left) < ENOUGH:
+            return None
+        return len(self._left) / HORIZON
+
+    def _trim(self, now: float) -> None:
+        while self._left and self._left[0] <= now - HORIZON:
+            self._left.popleft()
+
+
+class Patience:
+    """Predictions for all lanes. A lane's backlog lasts from `joined` to the `sweep` that finds it empty."""
+
+    __slots__ = ("_flows",)
+
+    def __init__(self) -> None:
+        self._flows: dict[LaneKey, Flow] = {}
+
+    def joined(self, key: LaneKey, now: float) -> None:
+        """Somebody waits in this lane."""
+        if key not in self._flows:
+            self._flows[key] = Flow(now)
+
+    def left(self, key: LaneKey, now: float) -> None:
+        """The head of this lane was dispatched."""
+        self._flows[key].left(now)
+
+    def sweep(self, busy: Callable[[LaneKey], bool]) -> None:
+        """Forget lanes in which nobody waits any more: what was seen says nothing about the next backlog."""
+        for key in [key for key in self._flows if not busy(key)]:
+            del self._flows[key]
+
+    def wait(self, ticket: Ticket, ahead: int, now: float) -> float | None:
+        """Seconds until `ticket` could start with `ahead` before it, on the hopeful side; None without data."""
+        bound = opening(ticket, now, certain=True) - now
+        rate = self._rate(ticket, now)
+        if rate is None:
+            return bound if bound > 0 else None
+        return max(bound, (ahead + 1) / rate / MARGIN)
+
+    def _rate(self, ticket: Ticket, now: float) -> float | None:
+        flow = self._flows.get(ticket.key)
+        seen = flow.rate(now) if flow is not None else None
+        allowed = _allowed(ticket.path, ticket.total)
+        if allowed is None:
+            return seen
+        return max(allowed, seen or 0.0)
+
+
+def opening(ticket: Ticket, now: float, *, certain: bool) -> float:
+    """When something on the ticket's path may open by lapse of time; `certain`: before which nothing can."""
+    best = inf
+    for seat in ticket.path.seats:
+        at = seat.meter.opens(ticket.prompt, ticket.total, now, certain=certain)
+        out = seat.standing.out_until(seat.model)
+        if out == inf and certain:
+            out = now
+        best = min(best, max(at, out))
+    return best
+
+
+def retry_after(wait: float | None, max_wait: float) -> float:
+    """Seconds after which a refused client has a fair chance: what exceeds the longest wait, 1 to 60, whole."""
+    if wait is None:
+        return UNKNOWN_RETRY
+    return float(min(max(ceil(min(wait - max_wait, 60.0)), 1), 60))
+
+
+def _allowed(path: Path, total: int) -> float | None:
+    rates: dict[str, float | None] = {}
+    for seat in path.seats:
+        meter = seat.meter
+        lasts = seat.standing.duration
+        rates[meter.name] = _account_rate(meter, lasts.value if lasts.count >= ENOUGH else None, total)
+    known = [rate for rate in rates.values() if rate is not None]
+    return sum(known) if known and len(known) == len(rates) else None
+
+
+def _account_rate(meter: Meter, lasts: float | None, total: int) -> float | None:
+    rates = [
+        window.limit / window.span / (1 if window.counts == REQUESTS else max(total, 1))
+        for window in meter.windows
+        if window.counts != PROMPT and not isinstance(window, Ramp)
+    ]
+    if meter.cap < inf and lasts:
+        rates.append(meter.cap / lasts)
+    return min(rates, default=None)

@@ -1,0 +1,161 @@
+"""The fleet at one moment, frozen: for metrics, status pages and the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.core.fleet import Fleet
+from gateway.core.meter import Meter
+from gateway.core.nouns import Room
+from gateway.core.standing import Standing
+from gateway.core.tally import Tally, Totals
+from gateway.core.waiting import Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """`rooms`: every limit that holds. `cooling_until` None: not cooling; `inf`: one request is trying the key."""
+
+    name: str
+    in_flight: int
+    reserved_tokens: int
+    rooms: tuple[Room, ...]
+    cooling_until: float | None
+    cooling_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Attempts since start; `granted` = all endings + in flight. Tokens as counted or reported."""
+
+    granted: int
+    started: int
+    served: int
+    limited: int
+    overloaded: int
+    failed: int
+    unusable: int
+    rejected: int
+    abandoned: int
+    spilled_in: int
+    prompt_tokens: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendView:
+    """Times in seconds, None where nothing was measured. `available`: nothing but a lack of room keeps it out."""
+
+    name: str
+    account: str
+    breaker: Literal["closed", "open", "half-open"]
+    available: bool
+    blocked_until: float | None
+    in_flight: int
+    ttft: float | None
+    ttft_p50: float | None
+    ttft_p95: float | None
+    tokens_per_second: float | None
+    counters: Counters
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsView:
+    """Requests since start, and now: `offered` = ended + `in_flight` + `waiting`."""
+
+    offered: int
+    granted: int
+    waited: int
+    retried: int
+    withdrawn: int
+    refused: Mapping[str, int]
+    in_flight: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """Everything, at `at`. `waiting` maps each model that has a queue to its length."""
+
+    at: float
+    version: str
+    accounts: tuple[AccountView, ...]
+    backends: tuple[BackendView, ...]
+    waiting: Mapping[str, int]
+    totals: TotalsView
+
+
+def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, now: float) -> FleetView:
+    """Freeze the fleet. What was retired by a reload is not shown, though its leases count in `totals`."""
+    queues = dict.fromkeys(fleet.plan.models, 0)
+    for ticket in waiting:
+        model = ticket.route.model
+        queues[model] += 1
+    return FleetView(
+        at=now,
+        version=fleet.plan.version,
+        accounts=tuple(_account(fleet.meters[name], now) for name in fleet.plan.accounts),
+        backends=tuple(_backend(fleet.standings[name], now) for name in fleet.plan.backends),
+        waiting=queues,
+        totals=TotalsView(
+            totals.offered,
+            totals.granted,
+            totals.waited,
+            totals.retried,
+            totals.withdrawn,
+            dict(totals.refused),
+            running,
+            sum(queues.values()),
+        ),
+    )
+
+
+def _account(meter: Meter, now: float) -> AccountView:
+    cooling = meter.cooling_until > now
+    return AccountView(
+        meter.name,
+        meter.in_flight,
+        meter.reserved,
+        meter.rooms(now),
+        meter.cooling_until if cooling else None,
+        meter.cooling_reason if cooling else "",
+    )
+
+
+def _backend(standing: Standing, now: float) -> BackendView:
+    latency = standing.latency
+    blocked = standing.blocked_until > now
+    return BackendView(
+        name=standing.name,
+        account=standing.meter.name,
+        breaker=standing.breaker.seen(now),
+        available=not blocked and standing.meter.cooling_until <= now,
+        blocked_until=standing.blocked_until if blocked else None,
+        in_flight=standing.in_flight,
+        ttft=latency.ttft.value,
+        ttft_p50=latency.ttfts.at(0.5),
+        ttft_p95=latency.ttfts.at(0.95),
+        tokens_per_second=latency.rate.value,
+        counters=_counters(standing.tally),
+        labels=standing.backend.labels,
+    )
+
+
+def _counters(tally: Tally) -> Counters:
+    return Counters(
+        tally.granted,
+        tally.started,
+        tally.served,
+        tally.limited,
+        tally.overloaded,
+        tally.failed,
+        tally.unusable,
+        tally.rejected,
+        tally.abandoned,
+        tally.spilled_in,
+        tally.prompt_tokens,
+        tally.tokens,
+    )

@@ -1,0 +1,1 @@
+"""The door: ASGI in, ASGI out. Decides nothing."""

@@ -1,0 +1,144 @@
+"""The other routes: models, liveness, readiness, metrics, status. Off the hot path, in Starlette."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound, RequestError, Unauthorized
+from gateway.pipeline.authenticate import Authenticate
+from gateway.pipeline.live import Live
+from gateway.pipeline.observe import error_response, routing_headers
+from gateway.service import Call
+from gateway.service import Response as Answer
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", ""})
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What the routes may ask of the gateway. `ready` returns the reasons why it is not, and remarks."""
+
+    live: Live
+    clock: Callable[[], float]
+    ready: Callable[[], tuple[bool, Mapping[str, Any]]]
+    metrics: Callable[[], bytes]
+    status: Callable[[], Mapping[str, Any]]
+    new_id: Callable[[], str]
+    admin_key: str = ""
+
+
+def build(inside: Inside) -> Starlette:
+    """The Starlette application for everything that is not a chat completion."""
+
+    async def models(request: Request) -> Response:
+        call = _call(request, inside)
+
+        async def listing(_: Call) -> Answer:
+            return Answer(200, [(b"content-type", b"application/json")], _models(inside.live))
+
+        try:
+            answer = await Authenticate(inside.live)(call, listing)
+        except RequestError as error:
+            answer = error_response(error)
+        return _plain(call, answer)
+
+    async def live(request: Request) -> Response:
+        return _json(request, inside, 200, {"status": "alive"})
+
+    async def ready(request: Request) -> Response:
+        is_ready, detail = inside.ready()
+        return _json(request, inside, 200 if is_ready else 503, {"status": "ready" if is_ready else "not ready", **detail})
+
+    async def metrics(request: Request) -> Response:
+        if (refusal := _admin(request, inside)) is not None:
+            return refusal
+        response = _json(request, inside, 200, {})
+        return Response(inside.metrics(), headers=dict(_without_type(response)), media_type="text/plain; version=0.0.4")
+
+    async def status(request: Request) -> Response:
+        return _admin(request, inside) or _json(request, inside, 200, inside.status())
+
+    async def lost(request: Request, error: Exception) -> Response:
+        return _error(request, inside, _translate(request, error))
+
+    return Starlette(
+        routes=[
+            Route("/v1/models", models, methods=["GET"]),
+            Route("/models", models, methods=["GET"]),
+            Route("/livez", live, methods=["GET"]),
+            Route("/readyz", ready, methods=["GET"]),
+            Route("/metrics", metrics, methods=["GET"]),
+            Route("/status", status, methods=["GET"]),
+        ],
+        exception_handlers={HTTPException: lost},
+    )
+
+
+def _call(request: Request, inside: Inside) -> Call:
+    async def nothing() -> bytes:
+        return b""
+
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    credential = key.strip() if scheme.lower() == "bearer" else ""
+    return Call(inside.new_id(), inside.clock(), {}, nothing, credential)
+
+
+def _models(live: Live) -> bytes:
+    found = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "spillgate", "root": model} for name, model in live.names.items()
+    ]
+    return msgspec.json.encode({"object": "list", "data": found})
+
+
+def _plain(call: Call, answer: Answer) -> Response:
+    assert isinstance(answer.body, bytes)
+    response = Response(answer.body, answer.status)
+    response.raw_headers += [*answer.headers, *routing_headers(call)]
+    return response
+
+
+def _json(request: Request, inside: Inside, status: int, content: Mapping[str, Any]) -> Response:
+    headers = [(b"content-type", b"application/json")]
+    return _plain(_call(request, inside), Answer(status, headers, msgspec.json.encode(content)))
+
+
+def _error(request: Request, inside: Inside, error: RequestError) -> Response:
+    return _plain(_call(request, inside), error_response(error))
+
+
+def _without_type(response: Response) -> list[tuple[str, str]]:
+    return [(k, v) for k, v in response.headers.items() if k not in {"content-type", "content-length"}]
+
+
+def _admin(request: Request, inside: Inside) -> Response | None:
+    """None when the caller may look inside: with the admin key, or from this machine when there is none."""
+    if not inside.admin_key:
+        if request.client is None or request.client.host in LOOPBACK:
+            return None
+        error: RequestError = Forbidden(
+            "Only this machine may look here. Set SPILLGATE_ADMIN_KEY to allow others.", code="admin_only"
+        )
+        return _error(request, inside, error)
+    given = _call(request, inside).credential.encode()
+    if hmac.compare_digest(given, inside.admin_key.encode()):
+        return None
+    return _error(request, inside, Unauthorized("This needs the admin key.", code="invalid_api_key"))
+
+
+def _translate(request: Request, error: Exception) -> RequestError:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 404:
+        return NotFound(f"There is no {request.url.path[:200]} here.", code="unknown_url")
+    if status == 405:
+        return MethodNotAllowed(f"{request.method} is not allowed here.", code="method_not_allowed")
+    return BadRequest("The request was not understood.", code="bad_request", status=status)

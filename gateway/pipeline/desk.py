@@ -1,0 +1,95 @@
+"""The asyncio shell around the dispatcher: futures for those who wait, and one alarm.
+
+It decides nothing. It calls the dispatcher's verbs with the time, hands `due` verdicts to the tasks that wait for
+them, and keeps a single timer at `next_due()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.core.dispatcher import Dispatcher
+from gateway.core.nouns import Abandoned, Change, Go, Lease, Outcome, Refuse, Request, Verdict
+
+_SOONEST = 0.001
+
+
+class Desk:
+    """One per event loop. `clock` returns monotonic seconds."""
+
+    def __init__(self, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
+        self.dispatcher = dispatcher
+        self.clock = clock
+        self._waiting: dict[str, asyncio.Future[Go | Refuse]] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Desk [Waiting: {len(self._waiting)} | {self.dispatcher!r}]>"
+
+    def offer(self, request: Request) -> Verdict:
+        return self.dispatcher.offer(request, self.clock())
+
+    async def wait(self, request: Request) -> Go | Refuse:
+        """Wait for the verdict of a queued request.
+
+        Cancelling it withdraws the request; a lease that was granted in the same instant is given back.
+        """
+        future: asyncio.Future[Go | Refuse] = asyncio.get_running_loop().create_future()
+        self._waiting[request.id] = future
+        self._arm()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._waiting.pop(request.id, None)
+            if future.done() and not future.cancelled():
+                verdict = future.result()
+                if isinstance(verdict, Go):
+                    self.settle(verdict.lease, Abandoned())
+            else:
+                self.dispatcher.withdraw(request, self.clock())
+                self.pump()
+            raise
+
+    def settle(self, lease: Lease, outcome: Outcome) -> Verdict | None:
+        verdict = self.dispatcher.settle(lease, outcome, self.clock())
+        if self._waiting:
+            self.pump()
+        return verdict
+
+    def apply(self, change: Change) -> None:
+        self.dispatcher.apply(change, self.clock())
+        if self._waiting:
+            self.pump()
+
+    def pump(self) -> None:
+        """Wake those who may go now, or must give up, and set the alarm for the next."""
+        for request, verdict in self.dispatcher.due(self.clock()):
+            future = self._waiting.pop(request.id, None)
+            if future is not None and not future.done():
+                future.set_result(verdict)
+            elif isinstance(verdict, Go):
+                self.dispatcher.settle(verdict.lease, Abandoned(), self.clock())
+        self._arm()
+
+    def close(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _arm(self) -> None:
+        at = self.dispatcher.next_due() if self._waiting else None
+        if self._alarm is not None:
+            if at is not None and self._alarm_at == at:
+                return
+            self._alarm.cancel()
+            self._alarm = None
+        if at is not None:
+            self._alarm_at = at
+            delay = max(_SOONEST, at - self.clock())
+            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.pump()

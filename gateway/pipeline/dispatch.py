@@ -1,0 +1,222 @@
+"""The endpoint of the stack: carries out what the dispatcher decides, attempt by attempt.
+
+Until the first meaningful frame nothing has been said to the client, so an attempt that breaks is followed by the
+dispatcher's next verdict and the client never knows. From then on the answer belongs to one cloud.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from gateway.core.nouns import Abandoned, Failed, Go, Lease, Outcome, Overloaded, Request, Served, Verdict, Wait
+from gateway.errors import RequestError, UpstreamRejected
+from gateway.pipeline.desk import Desk
+from gateway.pipeline.faults import exhausted, refused
+from gateway.pipeline.live import Line, Live
+from gateway.pipeline.relay import StreamBody
+from gateway.service import Attempt, Call, Headers, Response
+from gateway.upstream.base import Reply, UpstreamError
+from gateway.wire import rateheaders, sse
+from gateway.wire.dialect import Signal
+from gateway.wire.refusals import classify, client_error, in_band, outcome
+from gateway.wire.usage import summarise
+
+MAX_ANSWER = 32 * 1024 * 1024
+MAX_REFUSAL = 64 * 1024
+MAX_HELD = 1024 * 1024
+_JSON: Headers = [(b"content-type", b"application/json")]
+_STREAM: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+_NO_HEADERS: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt that did not reach the client: how it ended, and what the cloud said if it said something."""
+
+    outcome: Outcome
+    signal: Signal | None = None
+    timeout: str = ""
+
+
+class Dispatch:
+    """The service at the end of the stack. Cancelling a call ends its attempt, or its wait, at once."""
+
+    def __init__(self, live: Live, desk: Desk) -> None:
+        self._live = live
+        self._desk = desk
+
+    async def __call__(self, call: Call) -> Response:
+        call.request = request = self._request(call)
+        verdict: Verdict | None = self._desk.offer(request)
+        failure: Failure | None = None
+        while verdict is not None:
+            lease = await self._lease(call, verdict, failure)
+            result = await self._attempt(call, lease)
+            if isinstance(result, Response):
+                return result
+            failure = result
+            verdict = self._desk.settle(lease, failure.outcome)
+        assert failure is not None
+        raise _final(call, failure)
+
+    def _request(self, call: Call) -> Request:
+        chat, caller = call.chat, call.caller
+        assert chat is not None
+        assert caller is not None
+        return Request(
+            id=call.id,
+            tenant=caller.name,
+            model=call.model,
+            class_=caller.class_,
+            prompt_bytes=chat.prompt_bytes,
+            max_tokens=chat.max_tokens,
+            stream=chat.stream,
+            arrived=call.received,
+        )
+
+    async def _lease(self, call: Call, verdict: Verdict, failure: Failure | None) -> Lease:
+        if isinstance(verdict, Wait):
+            assert call.request is not None
+            began = self._desk.clock()
+            try:
+                verdict = await self._desk.wait(call.request)
+            finally:
+                call.queued += self._desk.clock() - began
+        if isinstance(verdict, Go):
+            return verdict.lease
+        raise refused(call, verdict, failure.outcome if failure else None)
+
+    async def _attempt(self, call: Call, lease: Lease) -> Response | Failure:
+        """One try. Returns a response that carries the lease, or a failure whose lease the caller settles."""
+        line = self._live.lines.get(lease.backend)
+        attempt = Attempt(lease, self._desk.clock())
+        call.attempts.append(attempt)
+        if line is None or lease.model_id not in line.model_json:  # a reload took it away in this very instant
+            return self._note(attempt, Failure(Failed("connect")))
+        line.busy += 1
+        kept = False
+        try:
+            result = await self._exchange(call, attempt, line)
+            kept = isinstance(result, Response) and not isinstance(result.body, bytes)
+        except UpstreamError as error:
+            result = Failure(Failed("connect" if error.phase == "connect" else "server"))
+        except BaseException as error:
+            gone = isinstance(error, asyncio.CancelledError)
+            self._note(attempt, Failure(Abandoned() if gone else Failed("protocol", retryable=False)))
+            self._desk.settle(lease, attempt.outcome or Abandoned())
+            raise
+        finally:
+            if not kept:
+                line.busy -= 1
+                self._live.release(line)
+        return self._note(attempt, result) if isinstance(result, Failure) else result
+
+    def _note(self, attempt: Attempt, failure: Failure) -> Failure:
+        attempt.outcome = failure.outcome
+        attempt.ended = self._desk.clock()
+        return failure
+
+    async def _exchange(self, call: Call, attempt: Attempt, line: Line) -> Response | Failure:
+        chat = call.chat
+        assert chat is not None
+        timeouts = self._live.policies[call.policy].timeouts
+        left = call.received + timeouts.total - self._desk.clock()
+        limit = min(timeouts.first_token, left) if chat.stream else left
+        reply: Reply | None = None
+        try:
+            async with asyncio.timeout(limit):
+                body = chat.body(line.model_json[attempt.lease.model_id], ask_usage=line.dialect.ask_usage)
+                reply = await line.upstream.send(body, _NO_HEADERS)
+                attempt.first_byte = self._desk.clock()
+                if line.dialect.rate_headers:
+                    self._advertise(line, reply)
+                if reply.status != 200:
+                    return self._refusal(line, reply, await reply.read_all(MAX_REFUSAL))
+                if not chat.stream:
+                    return await self._whole(attempt, line, reply)
+                return await self._head(call, attempt, line, reply)
+        except TimeoutError:
+            if reply is not None:
+                reply.abort()
+            name = "first_token_timeout" if chat.stream and limit == timeouts.first_token else "total_timeout"
+            return Failure(Failed("timeout", retryable=name == "first_token_timeout"), timeout=name)
+        except BaseException as error:
+            if reply is not None:
+                reply.abort()
+            if isinstance(error, sse.FrameTooLong):
+                return Failure(Failed("protocol"))
+            raise
+
+    def _advertise(self, line: Line, reply: Reply) -> None:
+        for advertised in rateheaders.read(line.dialect, reply.headers, line.backend.account):
+            self._desk.apply(advertised)
+
+    def _refusal(self, line: Line, reply: Reply, body: bytes) -> Failure:
+        signal = classify(line.dialect, reply.status, reply.headers, body)
+        return Failure(outcome(signal), signal)
+
+    async def _whole(self, attempt: Attempt, line: Line, reply: Reply) -> Response | Failure:
+        """A complete answer: errors may hide in a 200, so it is looked at before the client gets it."""
+        body = (await reply.read_all(MAX_ANSWER)).lstrip()
+        summary = summarise(body)
+        if (signal := in_band(line.dialect, body)) is not None:
+            return Failure(outcome(signal), signal)
+        if summary is None or not summary.has_choices:
+            return Failure(Failed("protocol"))
+        if summary.finish in line.dialect.failed_finishes:
+            return Failure(Overloaded())
+        now = self._desk.clock()
+        attempt.first_token = attempt.ended = now
+        attempt.usage = summary.usage
+        attempt.outcome = Served(summary.usage)
+        self._desk.settle(attempt.lease, attempt.outcome)
+        return Response(200, _JSON, body)
+
+    async def _head(self, call: Call, attempt: Attempt, line: Line, reply: Reply) -> Response | Failure:
+        """Read up to the first meaningful frame, which commits the answer to this cloud."""
+        splitter = sse.Splitter()
+        held = bytearray()
+        while (data := await reply.read_any()) and len(held) < MAX_HELD:
+            offset = 0
+            block = splitter.feed(data)
+            for raw in sse.frames(block):
+                frame = sse.read(raw)
+                if (failure := self._refused_in_band(line, frame)) is not None:
+                    reply.abort()
+                    return failure
+                if frame.kind in {"token", "finish"}:
+                    return self._commit(call, attempt, line, reply, bytes(held) + block[offset:], splitter)
+                if frame.kind not in {"comment", "done"}:
+                    held += raw
+                offset += len(raw)
+        reply.abort()
+        if (signal := in_band(line.dialect, bytes(held) + splitter.rest)) is not None:
+            return Failure(outcome(signal), signal)
+        return Failure(Failed("protocol"))
+
+    def _refused_in_band(self, line: Line, frame: sse.Frame) -> Failure | None:
+        if frame.kind == "finish" and frame.finish in line.dialect.failed_finishes:
+            return Failure(Overloaded())
+        if frame.kind in {"unknown", "empty"} and (signal := in_band(line.dialect, frame.data)) is not None:
+            return Failure(outcome(signal), signal)
+        return None
+
+    def _commit(
+        self, call: Call, attempt: Attempt, line: Line, reply: Reply, held: bytes, splitter: sse.Splitter
+    ) -> Response:
+        attempt.first_token = now = self._desk.clock()
+        self._desk.dispatcher.started(attempt.lease, now)
+        body = StreamBody(call, attempt, line, reply, self._live, self._desk)
+        body.start(held, splitter)
+        return Response(200, _STREAM, body)
+
+
+def _final(call: Call, failure: Failure) -> RequestError:
+    signal = failure.signal
+    if signal is not None and signal.kind in {"content", "invalid"}:
+        status, type_, code, message = client_error(signal)
+        error = UpstreamRejected(message, code=code, status=status)
+        error.kind = type_
+        return error
+    return exhausted(call, failure.outcome, failure.timeout)

@@ -1,0 +1,137 @@
+"""The one signature that holds the house together. Read this first.
+
+A *service* turns a call into a response; a *filter* is handed the call and the next service. The order of
+filters is written once, in `gateway.app`, with its reasons. A filter is tested by calling it with a `Call` and
+a three-line service.
+
+    gateway = stack(observe, authenticate, understand, limit, endpoint=dispatch)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Protocol
+
+from gateway.core.nouns import Lease, Outcome, Request, ServiceClass, Usage
+from gateway.wire.chat import Chat
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Caller(Protocol):
+    """Who asks: a tenant as the filters see it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def class_(self) -> ServiceClass: ...
+
+
+class Attempt:
+    """The record of one try on one backend: what was leased, when things happened, how it ended.
+
+    Times are seconds on the gateway's monotonic clock; 0.0 means "did not happen". A request's story is its
+    list of attempts: response headers, metrics, logs and error details are all folds over it.
+    """
+
+    __slots__ = ("ended", "first_byte", "first_token", "lease", "outcome", "sent", "tokens", "usage")
+
+    def __init__(self, lease: Lease, sent: float) -> None:
+        self.lease = lease
+        self.sent = sent
+        self.first_byte = 0.0
+        self.first_token = 0.0
+        self.ended = 0.0
+        self.tokens = 0
+        self.usage: Usage | None = None
+        self.outcome: Outcome | None = None
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.lease.attempt} {self.lease.backend} {self.outcome}>"
+
+
+class Call:
+    """One client's request on its way through the filters. Mutable, with one owner: the task that serves it."""
+
+    __slots__ = (
+        "attempts",
+        "caller",
+        "chat",
+        "credential",
+        "ended",
+        "headers",
+        "id",
+        "model",
+        "on_end",
+        "policy",
+        "queued",
+        "read",
+        "received",
+        "request",
+        "responded",
+        "status",
+    )
+
+    def __init__(
+        self,
+        id_: str,
+        received: float,
+        headers: Mapping[bytes, bytes],
+        read: Callable[[], Awaitable[bytes]],
+        credential: str = "",
+    ) -> None:
+        self.id = id_
+        self.received = received
+        self.headers = headers
+        self.read = read
+        self.credential = credential
+        self.caller: Caller | None = None
+        self.chat: Chat | None = None
+        self.request: Request | None = None
+        self.model = ""
+        self.policy = ""
+        self.attempts: list[Attempt] = []
+        self.queued = 0.0
+        """seconds spent waiting for a lease, over all attempts"""
+        self.responded = 0.0
+        self.ended = 0.0
+        self.status = 0
+        self.on_end: list[Callable[[Call], None]] = []
+        """called once by the edge, last first, when the last byte was handed over or the client has left"""
+
+
+class Body(Protocol):
+    """An answer that arrives in pieces. `aclose` must always be called; it frees the lease, however far it got."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def aclose(self) -> None: ...
+
+
+class Response:
+    """What goes back: status, headers, and either all the bytes or a `Body` that carries the lease."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: Headers, body: bytes | Body) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+Service = Callable[[Call], Awaitable[Response]]
+Filter = Callable[[Call, Service], Awaitable[Response]]
+
+
+def stack(*filters: Filter, endpoint: Service) -> Service:
+    """Compose filters around an endpoint; the first one named is the outermost."""
+    service = endpoint
+    for filter_ in reversed(filters):
+        service = _wrap(filter_, service)
+    return service
+
+
+def _wrap(filter_: Filter, service: Service) -> Service:
+    def wrapped(call: Call) -> Awaitable[Response]:
+        return filter_(call, service)
+
+    return wrapped

@@ -1,0 +1,39 @@
+"""The environment, read once and frozen. Everything else is in the configuration document.
+
+SPILLGATE_ADMIN_KEY   opens /metrics and /status to callers that are not on this machine
+SPILLGATE_LOG         human (default) or json
+PORT, HOST            where `serve` listens unless told on the command line
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says. `variables` is for `${NAME}` references of the document."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    admin_key: str = field(default="", repr=False)
+    log: str = "human"
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """Read the environment. Raises `ValueError` naming the variable that is wrong."""
+    port = environ.get("PORT", "8080")
+    if not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"PORT must be a number up to 65535, not {port!r}")
+    log = environ.get("SPILLGATE_LOG", "human")
+    if log not in {"human", "json"}:
+        raise ValueError(f"SPILLGATE_LOG must be human or json, not {log!r}")
+    return Settings(
+        host=environ.get("HOST", "127.0.0.1"),
+        port=int(port),
+        admin_key=environ.get("SPILLGATE_ADMIN_KEY", ""),
+        log=log,
+        variables=dict(environ),
+    )

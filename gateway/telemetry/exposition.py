@@ -1,0 +1,71 @@
+"""The text of `/metrics`: counters and histograms from the fold, gauges from the fleet's standing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway import __version__
+from gateway.core.views import FleetView
+from gateway.telemetry.metrics import Metrics
+
+_BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
+
+
+class _Snapshot(Collector):
+    def __init__(self, metrics: Metrics, fleet: FleetView) -> None:
+        self._metrics = metrics
+        self._fleet = fleet
+
+    def collect(self) -> Iterable[Metric]:
+        yield InfoMetricFamily(
+            "spillgate", "This gateway.", value={"version": __version__, "configuration": self._fleet.version}
+        )
+        yield from self._metrics.collect()
+        yield from _accounts(self._fleet)
+        yield from _backends(self._fleet)
+        waiting = GaugeMetricFamily("spillgate_waiting", "Requests waiting for capacity.", labels=["model"])
+        for model, count in self._fleet.waiting.items():
+            waiting.add_metric([model], count)
+        yield waiting
+        refused = CounterMetricFamily("spillgate_refused", "Requests refused by the dispatcher.", labels=["reason"])
+        for reason, count in self._fleet.totals.refused.items():
+            refused.add_metric([reason], count)
+        yield refused
+
+
+def _accounts(fleet: FleetView) -> Iterable[Metric]:
+    in_flight = GaugeMetricFamily("spillgate_in_flight", "Requests in flight.", labels=["account"])
+    used = GaugeMetricFamily("spillgate_limit_used", "How much of a limit is used.", labels=["account", "limit"])
+    limit = GaugeMetricFamily("spillgate_limit", "The limit that holds.", labels=["account", "limit"])
+    cooling = GaugeMetricFamily("spillgate_cooling", "1 while an account is left alone.", labels=["account"])
+    for account in fleet.accounts:
+        in_flight.add_metric([account.name], account.in_flight)
+        cooling.add_metric([account.name], float(account.cooling_until is not None))
+        for room in account.rooms:
+            used.add_metric([account.name, room.kind], room.used)
+            limit.add_metric([account.name, room.kind], room.limit)
+    return in_flight, used, limit, cooling
+
+
+def _backends(fleet: FleetView) -> Iterable[Metric]:
+    breaker = GaugeMetricFamily(
+        "spillgate_breaker", "Circuit breaker: 0 closed, 0.5 half-open, 1 open.", labels=["backend"]
+    )
+    spilled = CounterMetricFamily(
+        "spillgate_spilled_in", "Attempts that came from a tier above or another backend.", labels=["backend"]
+    )
+    for backend in fleet.backends:
+        breaker.add_metric([backend.name], _BREAKER[backend.breaker])
+        spilled.add_metric([backend.name], backend.counters.spilled_in)
+    return breaker, spilled
+
+
+def expose(metrics: Metrics, fleet: FleetView) -> bytes:
+    """Prometheus text format 0.0.4."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot(metrics, fleet))
+    return generate_latest(registry)

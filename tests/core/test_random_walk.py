@@ -1,0 +1,316 @@
+"""A random walk over the dispatcher's verbs, against books kept by hand.
+
+The books know nothing of windows or queues: they list what was sent when, and judge every sliding second and
+minute by looking at all of it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.core.dispatcher import Dispatcher, LeaseEnded
+from gateway.core.nouns import (
+    Abandoned,
+    Account,
+    Advertised,
+    Backend,
+    BreakerRules,
+    Failed,
+    Go,
+    Lease,
+    Limited,
+    Limits,
+    Model,
+    Outcome,
+    Overloaded,
+    Plan,
+    Policy,
+    QueueRules,
+    Refuse,
+    Rejected,
+    Reloaded,
+    Request,
+    RetryRules,
+    Served,
+    Tier,
+    Unusable,
+    Usage,
+    Verdict,
+    Wait,
+)
+
+WIDE = {
+    "own": Limits(streams=2),
+    "ark": Limits(streams=4, rpm=12, tpm=30_000),
+    "bailian": Limits(rps=2, ramp=2, rpm=20),
+    "rare": Limits(rpm=3, tps=4_000),
+}
+NARROW = WIDE | {"own": Limits(streams=1), "ark": Limits(streams=2, rpm=6, tpm=20_000)}
+
+
+def plan(accounts: dict[str, Limits], *, without: str = "", version: str = "1") -> Plan:
+    serves = {"r2": "x", "v4": "y"}
+    backends = {
+        "own-h20": Backend("own-h20", "own", {"r2": "r2"}),
+        "ark-bj": Backend("ark-bj", "ark", serves),
+        "ark-sh": Backend("ark-sh", "ark", serves),
+        "bailian": Backend("bailian", "bailian", serves),
+        "rare": Backend("rare", "rare", {"v4": "v4"}),
+    }
+    backends.pop(without, None)
+
+    def tier(*names: str, **more: object) -> Tier:
+        return Tier(tuple(n for n in names if n in backends), **more)  # type: ignore[arg-type]
+
+    surge = Policy(
+        "surge",
+        (tier("own-h20"), tier("ark-bj", "bailian"), tier("ark-sh", when=lambda r: r.class_ == "interactive")),
+        QueueRules(8.0, 12),
+        retry=RetryRules(0.1, 0.5, 4),
+        breaker=BreakerRules(3, open_for=2.0),
+    )
+    plain = Policy(
+        "plain", (tier("rare", "ark-bj", choose="fastest"), tier("bailian", choose="weighted")), QueueRules(20.0)
+    )
+    models = {"r2": Model("r2", "surge"), "v4": Model("v4", "plain")}
+    return Plan(
+        models, backends, {n: Account(n, x) for n, x in accounts.items()}, {"surge": surge, "plain": plain}, version
+    )
+
+
+OUTCOMES: list[Outcome] = [
+    Served(),
+    Served(Usage(900, 300)),
+    Served(Usage(100, 2000)),
+    Limited("rpm"),
+    Limited("tpm", 400.0),
+    Limited("burst"),
+    Limited("concurrency"),
+    Limited("concurrency", limit=1),
+    Limited("quota"),
+    Overloaded(),
+    Overloaded(0.5),
+    Failed("connect"),
+    Failed("timeout"),
+    Failed("stall", retryable=False),
+    Unusable("auth"),
+    Unusable("not_found"),
+    Rejected("invalid"),
+    Abandoned(),
+]
+
+
+class Walk(RuleBasedStateMachine):
+    @initialize(seed=st.integers(0, 1000))
+    def begin(self, seed: int) -> None:
+        self.now = 1000.0
+        self.accounts = WIDE
+        self.dispatcher = Dispatcher(plan(WIDE), Random(seed))
+        self.running: dict[int, Lease] = {}
+        self.waiting: dict[str, Request] = {}
+        self.ended: list[str] = []
+        self.offered = 0
+        self.sent: list[tuple[float, str]] = []
+        self.hung_up: list[tuple[float, str]] = []
+        self.dead: list[Lease] = []
+
+    # --- the books
+
+    def note(self, request: Request, verdict: Verdict | None) -> None:
+        match verdict:
+            case Go(lease):
+                assert lease.request is request
+                assert lease.id not in self.running
+                self.running[lease.id] = lease
+                self.sent.append((self.now, lease.account))
+                self.check_room(lease.account)
+            case Wait(until, position):
+                assert until > self.now
+                assert 0 <= position <= len(self.waiting)
+                assert request.id not in self.waiting
+                self.waiting[request.id] = request
+            case Refuse(reason, retry_after):
+                assert retry_after is None or (1 <= retry_after <= 60 and retry_after == int(retry_after))
+                assert reason == "no-backend" or retry_after is not None
+                self.ended.append(request.id)
+            case None:
+                self.ended.append(request.id)
+
+    def check_room(self, account: str) -> None:
+        limits = self.accounts[account]
+        flying = sum(lease.account == account for lease in self.running.values())
+        ghosts = sum(name == account and self.now - at < 0.0499 for at, name in self.hung_up)
+        times = [at for at, name in self.sent if name == account]
+        minute = sum(self.now - at < 60.04 for at in times)
+        second = sum(self.now - at < 1.04 for at in times)
+        before = sum(1.06 < self.now - at < 1.94 for at in times)
+        assert limits.streams is None or flying + ghosts <= limits.streams
+        assert limits.rpm is None or minute <= limits.rpm
+        assert limits.rps is None or second <= limits.rps
+        assert limits.ramp is None or second <= before + limits.ramp
+
+    def call_due(self) -> None:
+        for request, verdict in self.dispatcher.due(self.now):
+            assert isinstance(verdict, Go | Refuse)
+            assert self.waiting.pop(request.id) is request
+            self.note(request, verdict)
+        waiting = self.dispatcher._waiting
+        for head in waiting.heads():
+            assert self.dispatcher._seat(head, self.now) is None, "somebody waits while there is room for him"
+
+    # --- what may happen
+
+    @rule(
+        model=st.sampled_from(["r2", "v4", "r2", "nobody"]),
+        interactive=st.booleans(),
+        size=st.sampled_from([10, 4000, 40_000, 200_000]),
+        most=st.sampled_from([None, 50]),
+        patience=st.sampled_from([None, 0.5, 30.0]),
+    )
+    def offer(self, model: str, interactive: bool, size: int, most: int | None, patience: float | None) -> None:
+        self.offered += 1
+        deadline = None if patience is None else self.now + patience
+        class_ = "interactive" if interactive else "batch"
+        request = Request(f"q{self.offered}", "t", model, class_, size, most, True, self.now, deadline)  # type: ignore[arg-type]
+        before = repr(self.dispatcher.snapshot(self.now))
+        lines = self.dispatcher.explain(request, self.now)
+        assert lines == self.dispatcher.explain(request, self.now)
+        assert repr(self.dispatcher.snapshot(self.now)) == before
+        verdict = self.dispatcher.offer(request, self.now)
+        if model == "nobody":
+            assert verdict == Refuse("no-model")
+            assert lines == ()
+            self.ended.append(request.id)
+            return
+        chosen = [line for line in lines if line.chosen]
+        assert isinstance(verdict, Go) == bool(chosen)
+        if isinstance(verdict, Go):
+            assert verdict.lease.tier == chosen[0].tier
+            if model == "r2" and verdict.lease.tier != 1:
+                assert verdict.lease.backend == chosen[0].backend
+        self.note(request, verdict)
+
+    @precondition(lambda self: self.running)
+    @rule(pick=st.randoms(use_true_random=False))
+    def start(self, pick: Random) -> None:
+        self.dispatcher.started(self.running[pick.choice(sorted(self.running))], self.now)
+
+    @precondition(lambda self: self.running)
+    @rule(pick=st.randoms(use_true_random=False), tokens=st.integers(1, 900))
+    def flow(self, pick: Random, tokens: int) -> None:
+        self.dispatcher.progress(self.running[pick.choice(sorted(self.running))], tokens, self.now)
+
+    @precondition(lambda self: self.running)
+    @rule(pick=st.randoms(use_true_random=False), outcome=st.sampled_from(OUTCOMES), promptly=st.booleans())
+    def settle(self, pick: Random, outcome: Outcome, promptly: bool) -> None:
+        lease = self.running.pop(pick.choice(sorted(self.running)))
+        if outcome == Abandoned() or outcome in (Failed("timeout"), Failed("stall", retryable=False)):
+            self.hung_up.append((self.now, lease.account))
+        verdict = self.dispatcher.settle(lease, outcome, self.now)
+        if isinstance(outcome, Served | Rejected | Abandoned) or outcome == Failed("stall", retryable=False):
+            assert verdict is None
+        self.dead.append(lease)
+        self.note(lease.request, verdict)
+        if promptly:
+            self.call_due()
+
+    @precondition(lambda self: self.dead)
+    @rule()
+    def use_a_dead_lease(self) -> None:
+        before = repr(self.dispatcher.snapshot(self.now))
+        for use in (
+            lambda: self.dispatcher.started(self.dead[-1], self.now),
+            lambda: self.dispatcher.progress(self.dead[-1], 1, self.now),
+            lambda: self.dispatcher.settle(self.dead[-1], Served(), self.now),
+        ):
+            with pytest.raises(LeaseEnded):
+                use()
+        assert repr(self.dispatcher.snapshot(self.now)) == before
+
+    @precondition(lambda self: self.waiting)
+    @rule(pick=st.randoms(use_true_random=False))
+    def leave(self, pick: Random) -> None:
+        request = self.waiting.pop(pick.choice(sorted(self.waiting)))
+        self.dispatcher.withdraw(request, self.now)
+        self.dispatcher.withdraw(request, self.now)
+        self.ended.append(request.id)
+
+    @rule(seconds=st.sampled_from([0.001, 0.03, 0.2, 1.0, 5.0, 61.0, 700.0, 1e5]))
+    def pass_time(self, seconds: float) -> None:
+        """Ring every alarm that falls into the time that passes, as a shell would."""
+        until = self.now + seconds
+        rings = 0
+        while (at := self.dispatcher.next_due()) is not None and at <= until:
+            assert at >= self.now
+            self.now = at
+            self.call_due()
+            rings += 1
+            assert rings < 3000, "a busy loop"
+        self.now = until
+        self.call_due()
+
+    @rule(limits=st.sampled_from([WIDE, NARROW]), without=st.sampled_from(["", "", "bailian", "own-h20"]))
+    def reload(self, limits: dict[str, Limits], without: str) -> None:
+        self.accounts = limits
+        self.dispatcher.apply(Reloaded(plan(limits, without=without, version="2")), self.now)
+        self.call_due()
+
+    @rule(
+        account=st.sampled_from(["ark", "rare", "nobody"]),
+        limit=st.sampled_from([None, 100.0]),
+        left=st.sampled_from([None, 0.0, 7.0]),
+    )
+    def advertise(self, account: str, limit: float | None, left: float | None) -> None:
+        self.dispatcher.apply(Advertised(account, "rpm", limit, left), self.now)
+        self.call_due()
+
+    # --- what always holds
+
+    @invariant()
+    def books_agree(self) -> None:
+        if not hasattr(self, "now"):
+            return
+        view = self.dispatcher.snapshot(self.now)
+        assert view.totals.in_flight == len(self.running)
+        doomed = len(self.dispatcher._doomed)
+        assert view.totals.waiting + doomed == len(self.waiting)
+        assert len(self.dispatcher._waiting) == len(self.dispatcher._tickets) == view.totals.waiting
+        assert self.offered == view.totals.offered == len(self.ended) + len(self.running) + len(self.waiting)
+        assert len(set(self.ended)) == len(self.ended)
+        for account in view.accounts:
+            assert account.in_flight == sum(lease.account == account.name for lease in self.running.values())
+            assert account.reserved_tokens >= 0
+        for backend in view.backends:
+            c = backend.counters
+            endings = c.served + c.limited + c.overloaded + c.failed + c.unusable + c.rejected + c.abandoned
+            assert c.granted == endings + backend.in_flight
+
+    def teardown(self) -> None:
+        if not hasattr(self, "now"):
+            return
+        self.pass_time(200.0)
+        assert not self.waiting
+        assert self.dispatcher.next_due() is None
+        for lease in self.running.values():
+            self.dispatcher.settle(lease, Served(), self.now)
+        view = self.dispatcher.snapshot(self.now + 200.0)
+        assert view.totals.in_flight == view.totals.waiting == 0
+        assert all(not a.in_flight and not a.reserved_tokens for a in view.accounts)
+        assert all(room.used == 0 for a in view.accounts for room in a.rooms)
+        assert all(b.in_flight == 0 for b in view.backends)
+
+
+TestWalk = pytest.mark.filterwarnings("ignore::pytest.PytestCollectionWarning")(Walk.TestCase)
+TestWalk.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
+    phases=[Phase.explicit, Phase.generate],
+)
