@@ -66,7 +66,7 @@ class Gateway:
             Authenticate(self.live),
             Understand(self.live),
             Limit(self.live, self.clock),
-            endpoint=Dispatch(self.live, self.desk),
+            endpoint=Dispatch(self.live, self.desk, time.time),
         )
         self.door = ChatDoor(service, self.live, self.clock)
         inside = Inside(

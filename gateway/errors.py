@@ -20,12 +20,23 @@ Expected answers (refused, wait, retry) are values in `core`; they become one of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 
 class SpillgateError(Exception):
     """Root of the tree."""
+
+
+class DocumentError(SpillgateError):
+    """The configuration document is wrong. `problems` (`policy.diagnose.Problem`) are sorted by file and position."""
+
+    def __init__(self, problems: Iterable[Any]) -> None:
+        self.problems: tuple[Any, ...] = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
 
 
 class RequestError(SpillgateError):

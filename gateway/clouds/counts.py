@@ -94,15 +94,9 @@ class Windows:
         self.tps.add(amount, at)
 
     def used(self, now: float) -> dict[str, int]:
-        logs = {
-            "rpm": self.rpm,
-            "tpm": self.tpm,
-            "rps": self.rps,
-            "tps": self.tps,
-            "ramp": self.ramp,
-            "daily": self.day,
-        }
-        return {kind: log.total(now) for kind, log in logs.items()}
+        found: dict[str, int] = {kind: log.total(now) for kind, log in self._logs().items()}
+        found["ramp"] = self.ramp.total(now)
+        return found
 
     def exceeded(self, limits: Limits, daily: int | None, now: float) -> list[str]:
         """Which limits one more request would break. Token limits refuse once the window is full: what a request
@@ -126,8 +120,10 @@ class Windows:
         """Seconds after which it is worth asking again."""
         if kind in {"streams", "ramp"}:
             return 1.0
-        log: Log = {"rpm": self.rpm, "rps": self.rps, "tpm": self.tpm, "tps": self.tps}.get(kind, self.day)
-        return log.frees(now)
+        return self._logs()[kind].frees(now)
+
+    def _logs(self) -> dict[str, Log]:
+        return {"rpm": self.rpm, "tpm": self.tpm, "rps": self.rps, "tps": self.tps, "daily": self.day}
 
 
 @dataclass(slots=True)

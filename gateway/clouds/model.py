@@ -158,6 +158,10 @@ class Cloud:
             limits=declared(self.profile.limits, self.profile.daily, self.profile.slots),
         )
 
+    def used(self, now: float) -> dict[str, int]:
+        """The present filling of every window, by limit."""
+        return self._taken.used(now)
+
     # --- inside -------------------------------------------------------------------------------------------
 
     def _refusal(self, over: list[str], now: float) -> Refused | None:

@@ -57,8 +57,7 @@ _TABLES: dict[DialectName, dict[Kind, Row]] = {
         "concurrency": (
             429,
             "rate_limit_error",
-            "Your current concurrency is {seen}, which exceeds your concurrency limit of {number} "
-            "based on your remaining balance",
+            "Your current concurrency is {seen}, which exceeds your concurrency limit of {number} based on your remaining balance",  # noqa: E501
         ),
         "quota": (402, "invalid_request_error", "Insufficient Balance"),
         "overloaded": (503, "service_unavailable_error", "Service is overloaded. Please try again later."),
@@ -152,10 +151,10 @@ _TABLES: dict[DialectName, dict[Kind, Row]] = {
         "timeout": (504, "50504", "Timeout."),
     },
     "moonshot": {
-        "rpm": (429, "rate_limit_reached_error", "request reached max RPM: {number}, please try again after {wait} seconds"),
-        "tpm": (429, "rate_limit_reached_error", "request reached max TPM: {number}, please try again after {wait} seconds"),
-        "burst": (429, "rate_limit_reached_error", "request reached max RPM, please try again after {wait} seconds"),
-        "concurrency": (429, "rate_limit_reached_error", "request reached max organization concurrency: {number}"),
+        "rpm": (429, "rate_limit_reached_error", "reached max RPM: {number}, please try again after {wait} seconds"),
+        "tpm": (429, "rate_limit_reached_error", "reached max TPM: {number}, please try again after {wait} seconds"),
+        "burst": (429, "rate_limit_reached_error", "reached max RPM, please try again after {wait} seconds"),
+        "concurrency": (429, "rate_limit_reached_error", "reached max organization concurrency: {number}"),
         "quota": (429, "exceeded_current_quota_error", "Your account is suspended, please check your plan"),
         "overloaded": (429, "engine_overloaded_error", "The engine is currently overloaded, please try again later"),
         "auth": (401, "invalid_authentication_error", "Invalid Authentication"),
@@ -223,7 +222,8 @@ def refuse(dialect: DialectName, refused: Refused, style: Style, request_id: str
 def failure(dialect: DialectName, request_id: str) -> bytes:
     """The JSON of an error frame inside a stream that began with 200."""
     status, code, message = _TABLES[dialect].get("server") or _OPENAI["server"]
-    return json.dumps(body(dialect, status, code, message, request_id)).encode()
+    found = body(dialect, status, code, message, request_id)
+    return json.dumps({"error": found} if found.get("object") == "error" else found).encode()
 
 
 def body(dialect: DialectName, status: int, code: str, message: str, request_id: str) -> dict[str, object]:

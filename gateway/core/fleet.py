@@ -127,7 +127,7 @@ class Fleet:
     def __repr__(self) -> str:
         live, all_ = len(self.plan.backends), len(self.standings)
         retired = f", {all_ - live} retired" if all_ > live else ""
-        return f"<Fleet of {live} backends{retired}, {len(self.routes)} models>"
+        return f"<Fleet of {live} backends{retired}, {len(self.plan.models)} models>"
 
     def load(self, plan: Plan, now: float) -> None:
         """Take a plan over, keeping everything learnt about names that persist. Keys that were refused are tried."""

@@ -4,9 +4,10 @@ Two answers, both on the hopeful side, because a refusal that proves wrong costs
 vain costs only patience:
 
 - the *bound*: the earliest moment at which anything can open (pauses, breakers, windows). Certain.
-- the *line*: how many are before him, divided by the rate at which the lane's backends can start requests. The
-  rate is what was seen while the lane was backlogged, or what the limits allow given how long requests last
-  (Little's law), whichever is more. Without such data there is no prediction.
+- the *line*: how long those before him will take. Streams free up at the rate that Little's law gives once it is
+  known how long requests last; windows of requests open when they open. A lane whose limits tell nothing (tokens:
+  an estimate is no certainty) is judged by how it moved while it was backlogged. Without such data there is no
+  prediction.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from math import ceil, inf
 from gateway.core.fleet import LaneKey, Path
 from gateway.core.meter import Meter
 from gateway.core.waiting import Ticket
-from gateway.core.window import PROMPT, REQUESTS, Ramp
+from gateway.core.window import REQUESTS, Window
 
 MARGIN = 1.2
 HORIZON = 10.0
@@ -77,18 +78,19 @@ class Patience:
     def wait(self, ticket: Ticket, ahead: int, now: float) -> float | None:
         """Seconds until `ticket` could start with `ahead` before it, on the hopeful side; None without data."""
         bound = opening(ticket, now, certain=True) - now
-        rate = self._rate(ticket, now)
-        if rate is None:
+        line = self._line(ticket, ahead + 1, now)
+        if line is None:
             return bound if bound > 0 else None
-        return max(bound, (ahead + 1) / rate / MARGIN)
+        return max(bound, line)
 
-    def _rate(self, ticket: Ticket, now: float) -> float | None:
+    def _line(self, ticket: Ticket, places: int, now: float) -> float | None:
         flow = self._flows.get(ticket.key)
-        seen = flow.rate(now) if flow is not None else None
-        allowed = _allowed(ticket.path, ticket.total)
-        if allowed is None:
+        rate = flow.rate(now) if flow is not None else None
+        seen = places / rate / MARGIN if rate else None
+        allowed = _allowed(ticket.path, places, now)
+        if allowed is None or (seen is not None and seen < allowed):
             return seen
-        return max(allowed, seen or 0.0)
+        return allowed
 
 
 def opening(ticket: Ticket, now: float, *, certain: bool) -> float:
@@ -110,22 +112,35 @@ def retry_after(wait: float | None, max_wait: float) -> float:
     return float(min(max(ceil(min(wait - max_wait, 60.0)), 1), 60))
 
 
-def _allowed(path: Path, total: int) -> float | None:
-    rates: dict[str, float | None] = {}
+def _allowed(path: Path, places: int, now: float) -> float | None:
+    """Seconds until the accounts together can have started `places` requests; None if one of them tells nothing."""
+    lasts: dict[Meter, float | None] = {}
     for seat in path.seats:
-        meter = seat.meter
-        lasts = seat.standing.duration
-        rates[meter.name] = _account_rate(meter, lasts.value if lasts.count >= ENOUGH else None, total)
-    known = [rate for rate in rates.values() if rate is not None]
-    return sum(known) if known and len(known) == len(rates) else None
+        duration = seat.standing.duration
+        lasts[seat.meter] = duration.value if duration.count >= ENOUGH else None
+    rates = {meter: _rate(meter, last) for meter, last in lasts.items()}
+    if inf in rates.values():
+        return None
+    total = sum(rates.values())
+    return min(_clears(meter, lasts[meter], ceil(places * rate / total), now) for meter, rate in rates.items())
 
 
-def _account_rate(meter: Meter, lasts: float | None, total: int) -> float | None:
-    rates = [
-        window.limit / window.span / (1 if window.counts == REQUESTS else max(total, 1))
-        for window in meter.windows
-        if window.counts != PROMPT and not isinstance(window, Ramp)
-    ]
+def _rate(meter: Meter, lasts: float | None) -> float:
+    """Requests per second that an account can start in the long run, as far as its limits tell; `inf` if not."""
+    rates = [window.limit / window.span for window in _request_windows(meter)]
     if meter.cap < inf and lasts:
         rates.append(meter.cap / lasts)
-    return min(rates, default=None)
+    return min(rates, default=inf)
+
+
+def _clears(meter: Meter, lasts: float | None, places: int, now: float) -> float:
+    """Seconds until one account can have started `places` more."""
+    wait = places * lasts / meter.cap / MARGIN if lasts else 0.0
+    for window in _request_windows(meter):
+        spans, rest = divmod(places, int(window.limit))
+        wait = max(wait, spans * window.span, window.earliest(rest, now) - now)
+    return wait
+
+
+def _request_windows(meter: Meter) -> list[Window]:
+    return [w for w in meter.windows if isinstance(w, Window) and w.counts == REQUESTS]

@@ -152,7 +152,7 @@ class Alarms:
 
     def clear(self, ticket: Ticket) -> None:
         """He waits no longer."""
-        del self._live[ticket.seq]
+        self._live.pop(ticket.seq, None)
         if len(self._heap) > 2 * len(self._live) + 64:
             self._heap = [entry for entry in self._heap if self._live.get(entry[1]) == entry[0]]
             heapify(self._heap)
@@ -165,8 +165,10 @@ class Alarms:
         return heap[0][0] if heap else inf
 
     def over(self, now: float) -> list[Ticket]:
-        """Those whose waiting is over; they stay until they are cleared."""
+        """Take those whose waiting is over, each once."""
         late = []
         while self.next() <= now:
-            late.append(heappop(self._heap)[2])
+            ticket = heappop(self._heap)[2]
+            del self._live[ticket.seq]
+            late.append(ticket)
         return late

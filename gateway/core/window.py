@@ -77,20 +77,17 @@ class Window:
             self.used -= amount
 
     def earliest(self, amount: float, now: float) -> float:
-        """When `amount` more fits, if nothing else is added. An amount above the limit fits an empty window.
-
-        `inf` when no lapse of time can make it fit (never, unless the caller added reservations to `amount`).
-        """
+        """When `amount` more fits, if nothing else is added. An amount above the limit fits an empty window."""
         if self.turn <= now:
             self.roll(now)
         excess = self.used + min(amount, self.limit) - self.limit
-        if excess <= 0:
-            return now
+        at = now
         for slot in self._order:
-            excess -= self._amounts[slot]
             if excess <= 0:
-                return slot * self._quantum + self._keep
-        return inf
+                break
+            excess -= self._amounts[slot]
+            at = slot * self._quantum + self._keep
+        return at
 
 
 class Ramp:

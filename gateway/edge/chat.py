@@ -68,8 +68,8 @@ class ChatDoor:
         except Exception:
             log.exception("a call failed inside the gateway", extra={"request_id": call.id})
             if call.responded == 0.0:
-                error = RequestError("The gateway failed to handle this request.", code="internal_error")
-                await self._answer(_with_id(call, error), send)
+                failure = RequestError("The gateway failed to handle this request.", code="internal_error")
+                await self._answer(_with_id(call, failure), send)
         finally:
             self.active -= 1
             gone.close()

@@ -7,6 +7,7 @@ The call finds the connection in its scope.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -19,8 +20,8 @@ class Protocol(HttpToolsProtocol):
     on_lost: Callable[[], None] | None = None
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()  # type: ignore[no-untyped-call]
-        self.scope[HOOK] = self  # type: ignore[typeddict-unknown-key]
+        super().on_message_begin()
+        cast("dict[str, object]", self.scope)[HOOK] = self
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -21,12 +21,20 @@ class Desk:
     def __init__(self, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
         self.dispatcher = dispatcher
         self.clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[str, asyncio.Future[Go | Refuse]] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Desk [Waiting: {len(self._waiting)} | {self.dispatcher!r}]>"
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop this desk belongs to: the one that first asked."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def offer(self, request: Request) -> Verdict:
         return self.dispatcher.offer(request, self.clock())
@@ -36,7 +44,7 @@ class Desk:
 
         Cancelling it withdraws the request; a lease that was granted in the same instant is given back.
         """
-        future: asyncio.Future[Go | Refuse] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Go | Refuse] = self.loop.create_future()
         self._waiting[request.id] = future
         self._arm()
         try:
@@ -88,7 +96,7 @@ class Desk:
         if at is not None:
             self._alarm_at = at
             delay = max(_SOONEST, at - self.clock())
-            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
+            self._alarm = self.loop.call_later(delay, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None

@@ -7,10 +7,12 @@ dispatcher's next verdict and the client never knows. From then on the answer be
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.core.nouns import Abandoned, Failed, Go, Lease, Outcome, Overloaded, Request, Served, Verdict, Wait
 from gateway.errors import RequestError, UpstreamRejected
+from gateway.pipeline.deadline import Deadline
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.faults import exhausted, refused
 from gateway.pipeline.live import Line, Live
@@ -19,7 +21,7 @@ from gateway.service import Attempt, Call, Headers, Response
 from gateway.upstream.base import Reply, UpstreamError
 from gateway.wire import rateheaders, sse
 from gateway.wire.dialect import Signal
-from gateway.wire.refusals import classify, client_error, in_band, outcome
+from gateway.wire.refusals import classify, client_error, failed_finish, in_band, outcome
 from gateway.wire.usage import summarise
 
 MAX_ANSWER = 32 * 1024 * 1024
@@ -40,11 +42,15 @@ class Failure:
 
 
 class Dispatch:
-    """The service at the end of the stack. Cancelling a call ends its attempt, or its wait, at once."""
+    """The service at the end of the stack. Cancelling a call ends its attempt, or its wait, at once.
 
-    def __init__(self, live: Live, desk: Desk) -> None:
+    `wall` returns Unix seconds: some clouds name the time of day at which a quota returns.
+    """
+
+    def __init__(self, live: Live, desk: Desk, wall: Callable[[], float]) -> None:
         self._live = live
         self._desk = desk
+        self._wall = wall
 
     async def __call__(self, call: Call) -> Response:
         call.request = request = self._request(call)
@@ -123,37 +129,47 @@ class Dispatch:
         timeouts = self._live.policies[call.policy].timeouts
         left = call.received + timeouts.total - self._desk.clock()
         limit = min(timeouts.first_token, left) if chat.stream else left
-        reply: Reply | None = None
+        name = "first_token_timeout" if chat.stream and limit == timeouts.first_token else "total_timeout"
+        deadline = Deadline(self._desk.loop, limit)
+        holder: list[Reply] = []
         try:
-            async with asyncio.timeout(limit):
-                body = chat.body(line.model_json[attempt.lease.model_id], ask_usage=line.dialect.ask_usage)
-                reply = await line.upstream.send(body, _NO_HEADERS)
-                attempt.first_byte = self._desk.clock()
-                if line.dialect.rate_headers:
-                    self._advertise(line, reply)
-                if reply.status != 200:
-                    return self._refusal(line, reply, await reply.read_all(MAX_REFUSAL))
-                if not chat.stream:
-                    return await self._whole(attempt, line, reply)
-                return await self._head(call, attempt, line, reply)
-        except TimeoutError:
-            if reply is not None:
-                reply.abort()
-            name = "first_token_timeout" if chat.stream and limit == timeouts.first_token else "total_timeout"
+            return await self._converse(call, attempt, line, holder)
+        except asyncio.CancelledError:
+            _hang_up(holder)
+            if not deadline.caught():
+                raise
             return Failure(Failed("timeout", retryable=name == "first_token_timeout"), timeout=name)
-        except BaseException as error:
-            if reply is not None:
-                reply.abort()
-            if isinstance(error, sse.FrameTooLong):
-                return Failure(Failed("protocol"))
+        except sse.FrameTooLong:
+            _hang_up(holder)
+            return Failure(Failed("protocol"))
+        except BaseException:
+            _hang_up(holder)
             raise
+        finally:
+            deadline.close()
+
+    async def _converse(self, call: Call, attempt: Attempt, line: Line, holder: list[Reply]) -> Response | Failure:
+        """Send, and read as far as it takes to know whether this attempt will answer. `holder` gets the reply."""
+        chat = call.chat
+        assert chat is not None
+        body = chat.body(line.model_json[attempt.lease.model_id], ask_usage=line.dialect.ask_usage)
+        reply = await line.upstream.send(body, _NO_HEADERS)
+        holder.append(reply)
+        attempt.first_byte = self._desk.clock()
+        if line.dialect.rate_headers:
+            self._advertise(line, reply)
+        if reply.status != 200:
+            return self._refusal(line, reply, await reply.read_all(MAX_REFUSAL))
+        if not chat.stream:
+            return await self._whole(attempt, line, reply)
+        return await self._head(call, attempt, line, reply)
 
     def _advertise(self, line: Line, reply: Reply) -> None:
         for advertised in rateheaders.read(line.dialect, reply.headers, line.backend.account):
             self._desk.apply(advertised)
 
     def _refusal(self, line: Line, reply: Reply, body: bytes) -> Failure:
-        signal = classify(line.dialect, reply.status, reply.headers, body)
+        signal = classify(line.dialect, reply.status, reply.headers, body, wall=self._wall())
         return Failure(outcome(signal), signal)
 
     async def _whole(self, attempt: Attempt, line: Line, reply: Reply) -> Response | Failure:
@@ -164,7 +180,7 @@ class Dispatch:
             return Failure(outcome(signal), signal)
         if summary is None or not summary.has_choices:
             return Failure(Failed("protocol"))
-        if summary.finish in line.dialect.failed_finishes:
+        if summary.finish and failed_finish(line.dialect, summary.finish):
             return Failure(Overloaded())
         now = self._desk.clock()
         attempt.first_token = attempt.ended = now
@@ -196,7 +212,7 @@ class Dispatch:
         return Failure(Failed("protocol"))
 
     def _refused_in_band(self, line: Line, frame: sse.Frame) -> Failure | None:
-        if frame.kind == "finish" and frame.finish in line.dialect.failed_finishes:
+        if frame.kind == "finish" and frame.finish and failed_finish(line.dialect, frame.finish):
             return Failure(Overloaded())
         if frame.kind in {"unknown", "empty"} and (signal := in_band(line.dialect, frame.data)) is not None:
             return Failure(outcome(signal), signal)
@@ -210,6 +226,11 @@ class Dispatch:
         body = StreamBody(call, attempt, line, reply, self._live, self._desk)
         body.start(held, splitter)
         return Response(200, _STREAM, body)
+
+
+def _hang_up(holder: list[Reply]) -> None:
+    for reply in holder:
+        reply.abort()
 
 
 def _final(call: Call, failure: Failure) -> RequestError:

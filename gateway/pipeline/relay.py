@@ -16,7 +16,7 @@ from gateway.service import Attempt, Call
 from gateway.upstream.base import Reply, UpstreamError
 from gateway.wire import sse
 from gateway.wire.envelope import envelope
-from gateway.wire.refusals import in_band, outcome
+from gateway.wire.refusals import failed_finish, in_band, outcome
 
 REPORT_EVERY = 64
 """tokens between two reports to the dispatcher"""
@@ -59,7 +59,7 @@ class StreamBody:
         """Take over what was read before the first token."""
         self._splitter = splitter
         self._held = self._look(held)
-        self._timer = asyncio.get_running_loop().call_later(self._tick_every, self._tick)
+        self._timer = self._desk.loop.call_later(self._tick_every, self._tick)
 
     def __aiter__(self) -> StreamBody:
         return self
@@ -117,7 +117,7 @@ class StreamBody:
                 self._attempt.usage = frame.usage
             if frame.finish is not None:
                 self._finished = True
-                if frame.finish in self._line.dialect.failed_finishes:
+                if failed_finish(self._line.dialect, frame.finish):
                     self._broken = Overloaded()
             if frame.kind in {"unknown", "empty"} and (signal := in_band(self._line.dialect, frame.data)) is not None:
                 self._broken = outcome(signal)
@@ -186,7 +186,7 @@ class StreamBody:
         if self._timed_out:
             self._reply.abort()
             return
-        self._timer = asyncio.get_running_loop().call_later(self._tick_every, self._tick)
+        self._timer = self._desk.loop.call_later(self._tick_every, self._tick)
 
 
 def _interrupted(message: str, code: str) -> bytes:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from gateway.core.nouns import Served
+from gateway.core.nouns import Outcome, Served
 from gateway.service import Attempt, Call
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Histogram:
 class Metrics:
     """The fold. `outcome_name` gives one word for how an attempt ended; `overhead` the gateway's own seconds."""
 
-    def __init__(self, outcome_name: Callable[[object], str], overhead: Callable[[Call], float]) -> None:
+    def __init__(self, outcome_name: Callable[[Outcome | None], str], overhead: Callable[[Call], float]) -> None:
         self._outcome_name = outcome_name
         self._overhead = overhead
         self.requests: Counter[tuple[str, str, int]] = Counter()

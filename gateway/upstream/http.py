@@ -40,11 +40,13 @@ class HttpReply:
     """One answer. Bytes pile up here until they are read; the connection is returned when the last has come."""
 
     __slots__ = (
-        "_bytes", "_connection", "_done", "_error", "_pieces", "_raw_headers", "_until_close", "_waiter", "status",
+        "_bytes", "_connection", "_done", "_error", "_loop", "_pieces", "_raw_headers", "_until_close", "_waiter",
+        "status",
     )  # fmt: skip
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: _Connection, loop: asyncio.AbstractEventLoop) -> None:
         self.status = 0
+        self._loop = loop
         self._connection: _Connection | None = connection
         self._raw_headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
@@ -102,7 +104,7 @@ class HttpReply:
             connection.drop()
 
     async def _more(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
@@ -163,7 +165,7 @@ class _Connection(asyncio.Protocol):
 
     def request(self, head: bytes, body: bytes) -> HttpReply:
         assert self.transport is not None
-        self._reply = reply = HttpReply(self)
+        self._reply = reply = HttpReply(self, self._pool.loop)
         self._headers = []
         self._header_bytes = 0
         self.transport.write(head + body)
@@ -241,7 +243,10 @@ class _Connection(asyncio.Protocol):
 
 
 class HttpUpstream:
-    """One backend over HTTP/1.1. Opens as many connections as there are requests; our queue is the only one."""
+    """One backend over HTTP/1.1. Opens as many connections as there are requests; our queue is the only one.
+
+    Belongs to the event loop in which it was made.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         parts = urlsplit(endpoint.url)
@@ -249,6 +254,7 @@ class HttpUpstream:
         self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._ssl else 80)
         self._timeout = endpoint.connect_timeout
+        self.loop = asyncio.get_running_loop()
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -282,7 +288,7 @@ class HttpUpstream:
     def keep(self, connection: _Connection) -> None:
         """The connection is free again."""
         if connection in self._open:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = self.loop.time()
             self._idle.append(connection)
 
     def forget(self, connection: _Connection) -> None:
@@ -298,7 +304,7 @@ class HttpUpstream:
         self._idle.clear()
 
     def _reuse(self) -> _Connection | None:
-        oldest = asyncio.get_running_loop().time() - IDLE_FOR
+        oldest = self.loop.time() - IDLE_FOR
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_since >= oldest and connection.transport is not None:
@@ -307,10 +313,9 @@ class HttpUpstream:
         return None
 
     async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout):
-                _, connection = await loop.create_connection(
+                _, connection = await self.loop.create_connection(
                     lambda: _Connection(self),
                     self._host,
                     self._port,

@@ -53,7 +53,7 @@ def _signal(dialect: Dialect, status: int, said: Complaint, headers: Mapping[str
     rule = _find(dialect, status, said)
     kind = rule.kind if rule else _by_class(status)
     code = (rule.report_as if rule else "") or said.code
-    if kind == "invalid" and _TOO_LONG.search(f"{said.code} {said.message}"):
+    if kind == "invalid" and _TOO_LONG.search(said.message):
         code = "context_length_exceeded"
     return Signal(
         kind=kind,
@@ -133,7 +133,7 @@ def _wait(
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _ANSWERS = re.compile(rb'"choices"\s*:\s*\[\s*\{')
 _NOTHING = frozenset({b"", b"null", b"{}", b"[]", b'""', b"0", b"false"})
-_FINE = frozenset({"200", "20000", "success", "ok"})
+_FINE = frozenset({"0", "200", "20000", "success", "ok"})
 _FLAT = ("code", "error_code", "message", "error_msg", "msg", "detail", "Response")
 
 

@@ -272,7 +272,10 @@ def test_a_slow_reader_holds_a_bounded_amount(client: Callable[[str], Upstream])
             reply = await upstream.send(b"{}", {})
             await asyncio.sleep(0.3)
             assert sent < size / 2
-            assert len(await collect(reply)) == size
+            read = 0
+            while piece := await reply.read_any():
+                read += len(piece)
+            assert read == size
             await upstream.aclose()
 
     run(scenario)
@@ -302,5 +305,8 @@ def test_secrets_are_in_no_repr() -> None:
 
 
 def test_a_header_cannot_smuggle_another() -> None:
-    with pytest.raises(ValueError, match="line break"):
-        HttpUpstream(Endpoint("http://127.0.0.1:1/", {"x-a": "1\r\nx-b: 2"}))
+    async def scenario() -> None:
+        with pytest.raises(ValueError, match="line break"):
+            HttpUpstream(Endpoint("http://127.0.0.1:1/", {"x-a": "1\r\nx-b: 2"}))
+
+    run(scenario)

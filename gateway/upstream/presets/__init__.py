@@ -127,9 +127,7 @@ def _text(name: str) -> str:
 
 def _head(name: str) -> dict[str, Any]:
     """The first document alone: the parser stops before the rows."""
-    documents = yaml.load_all(_text(name), _LOADER)
-    head: dict[str, Any] = next(documents)
-    documents.close()
+    head: dict[str, Any] = next(iter(yaml.load_all(_text(name), _LOADER)))
     return head
 
 
@@ -145,7 +143,7 @@ def _file(name: str) -> tuple[dict[str, Any], tuple[Rule, ...]]:
 
 @cache
 def _common() -> tuple[Rule, ...]:
-    rows = yaml.load((_HERE / f"{_COMMON}.yaml").read_text(encoding="utf-8"), _LOADER)
+    (rows,) = yaml.load_all((_HERE / f"{_COMMON}.yaml").read_text(encoding="utf-8"), _LOADER)
     return tuple(rule(row, _COMMON) for row in rows)
 
 

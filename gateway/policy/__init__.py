@@ -1,0 +1,1 @@
+"""The configuration document: read, checked and compiled to plain values. No network, no clock, no environment."""

@@ -1,0 +1,78 @@
+"""Words for amounts: durations, sizes, counts. Each function takes text and returns the value or None.
+
+`EXPECTED` says what each kind looks like, for messages; `PATTERN` says the same to editors, for the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import re
+
+DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SIZE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+COUNT_UNITS = {"": 1, "k": 10**3, "M": 10**6}
+
+_DIGITS = r"[0-9]+(?:_[0-9]+)*"
+_DECIMAL = rf"{_DIGITS}(?:\.[0-9]+)?"
+_DURATION = re.compile(rf"({_DECIMAL})(ms|s|m|h|d)")
+_SIZE = re.compile(rf"({_DECIMAL})(B|kB|MB|GB|KiB|MiB|GiB)")
+_COUNT = re.compile(rf"({_DECIMAL})([kM]?)")
+_NUMBER = re.compile(rf"[-+]?{_DECIMAL}(?:[eE][-+]?[0-9]{{1,2}})?")
+_INTEGER = re.compile(rf"[-+]?{_DIGITS}")
+_LONGEST = 40
+
+EXPECTED = {
+    "duration": "expected a duration such as 500ms, 20s, 10m or 1h",
+    "size": "expected a size such as 16MiB or 1MB",
+    "count": "expected a whole number such as 600, 15k or 1.2M",
+    "int": "expected a whole number",
+    "float": "expected a number",
+    "bool": "expected true or false",
+}
+
+PATTERN = {
+    "duration": rf"^{_DURATION.pattern}$",
+    "size": rf"^{_SIZE.pattern}$",
+    "count": rf"^{_COUNT.pattern}$",
+    "int": rf"^{_INTEGER.pattern}$",
+    "float": rf"^{_NUMBER.pattern}$",
+    "reference": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}",
+}
+
+
+def duration(text: str) -> float | None:
+    """Seconds. A bare number is not a duration: nobody knows its unit. Only 0 needs none."""
+    if text == "0":
+        return 0.0
+    found = _DURATION.fullmatch(text) if len(text) <= _LONGEST else None
+    return float(found[1]) * DURATION_UNITS[found[2]] if found else None
+
+
+def size(text: str) -> int | None:
+    """Bytes. A bare whole number is bytes too."""
+    if (plain := integer(text)) is not None:
+        return plain
+    found = _SIZE.fullmatch(text) if len(text) <= _LONGEST else None
+    return round(float(found[1]) * SIZE_UNITS[found[2]]) if found else None
+
+
+def count(text: str) -> int | None:
+    """A whole number, perhaps with `_`, `k` (thousand) or `M` (million)."""
+    if (plain := integer(text)) is not None:
+        return plain
+    found = _COUNT.fullmatch(text) if len(text) <= _LONGEST else None
+    if found is None:
+        return None
+    value = float(found[1]) * COUNT_UNITS[found[2]]
+    return round(value) if abs(value - round(value)) < 1e-6 else None
+
+
+def integer(text: str) -> int | None:
+    return int(text) if len(text) <= _LONGEST and _INTEGER.fullmatch(text) else None
+
+
+def number(text: str) -> float | None:
+    return float(text) if len(text) <= _LONGEST and _NUMBER.fullmatch(text) else None
+
+
+def boolean(text: str) -> bool | None:
+    return {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}.get(text)

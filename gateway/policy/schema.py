@@ -1,0 +1,258 @@
+"""The vocabulary of the configuration document, whole and closed.
+
+These structs are the one description: the reader walks a document by them, the JSON Schema for editors is generated
+from them, and their defaults are the defaults. Every field has one, also the required ones (marked so), because
+a document is read to its end even when parts of it are missing: all errors are reported at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
+"""Names end up in headers, in metric labels and in URLs."""
+
+MOST_NAMED = 1000
+"""So many models, backends, policies or tenants at most."""
+
+_YEAR = 366 * 86400.0
+_HUGE = 10**12
+
+
+def text(about: str, *, required: bool = False, secret: bool = False) -> Meta:
+    return Meta(description=about, extra={"scalar": "text", "required": required, "secret": secret})
+
+
+def name(about: str, *, required: bool = False) -> Meta:
+    return Meta(description=about, pattern=NAME, extra={"scalar": "text", "required": required})
+
+
+def duration(about: str, *, above: float | None = None) -> Meta:
+    """`above` None: zero is allowed."""
+    extra = {"scalar": "duration"}
+    if above is None:
+        return Meta(description=about, ge=0, le=_YEAR, extra=extra)
+    return Meta(description=about, gt=above, le=_YEAR, extra=extra)
+
+
+def limit(about: str) -> Meta:
+    return Meta(description=about, ge=1, le=_HUGE, extra={"scalar": "count", "limit": True})
+
+
+def count(about: str, *, least: int, most: int = 1_000_000) -> Meta:
+    return Meta(description=about, ge=least, le=most, extra={"scalar": "count"})
+
+
+def share(about: str) -> Meta:
+    return Meta(description=about, ge=0, le=1, extra={"scalar": "float"})
+
+
+def amount(about: str, *, required: bool = False) -> Meta:
+    return Meta(description=about, ge=0, le=_HUGE, extra={"scalar": "float", "required": required})
+
+
+def positive(about: str) -> Meta:
+    return Meta(description=about, gt=0, le=1_000_000, extra={"scalar": "float"})
+
+
+def about(words: str, *, required: bool = False) -> Meta:
+    return Meta(description=words, extra={"required": required})
+
+
+class Word(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every part of the document."""
+
+
+class ModelWord(Word):
+    """A model as apps ask for it."""
+
+    aliases: Annotated[list[Annotated[str, name("another name")]], about("Other names for the same model.")] = field(
+        default_factory=list
+    )
+    policy: Annotated[
+        str, name("The policy that decides where its requests go. May be left out when there is only one.")
+    ] = ""
+
+
+class LimitsWord(Word):
+    """What may be used; leave out what has no limit or is not known."""
+
+    streams: Annotated[int, limit("Requests in flight: sent and not yet completely answered.")] | None = None
+    rpm: Annotated[int, limit("Requests in any 60 seconds.")] | None = None
+    tpm: Annotated[int, limit("Tokens (prompt and answer) in any 60 seconds.")] | None = None
+    rps: Annotated[int, limit("Requests in any second.")] | None = None
+    tps: Annotated[int, limit("Tokens in any second.")] | None = None
+    ramp: (
+        Annotated[int, limit("By how many the requests started in one second may exceed those of the second before.")]
+        | None
+    ) = None
+
+
+class PriceWord(Word):
+    """Money per million tokens."""
+
+    input: Annotated[float, amount("Prompt tokens that were not in the cloud's cache.", required=True)] = 0.0
+    cached_input: (
+        Annotated[float, amount("Prompt tokens found in the cloud's cache. Default: like `input`.")] | None
+    ) = None
+    output: Annotated[float, amount("Answer tokens, reasoning included.", required=True)] = 0.0
+    currency: Annotated[str, name("Default: the document's `currency`.")] | None = None
+
+
+class BackendWord(Word):
+    """One deployment on one cloud, or an engine of your own."""
+
+    preset: Annotated[
+        str, name("What kind of cloud it is: address, authentication and the meaning of its refusals.", required=True)
+    ] = ""
+    base_url: Annotated[
+        str, text("Address of its OpenAI-compatible API, without /chat/completions. Default: the preset's.")
+    ] = ""
+    serves: Annotated[
+        dict[Annotated[str, name("our name")], Annotated[str, text("this cloud's id")]],
+        about("Which models it has: our name for the model, and this cloud's id for it.", required=True),
+    ] = field(default_factory=dict)
+    key: Annotated[str, text("API key, as a reference such as ${ARK_API_KEY}.", secret=True)] = ""
+    account: Annotated[
+        str, name("Backends that name the same account share its limits. Default: the backend's own name.")
+    ] = ""
+    limits: Annotated[LimitsWord, about("What the cloud allows this account.")] | None = None
+    price: Annotated[PriceWord, about("What it costs, per million tokens.")] | None = None
+    labels: Annotated[
+        dict[Annotated[str, name("label")], Annotated[str, text("value")]], about("Words of your own about it.")
+    ] = field(default_factory=dict)
+    headers: Annotated[
+        dict[Annotated[str, name("header")], Annotated[str, text("value", secret=True)]],
+        about("Headers to send with every request to it."),
+    ] = field(default_factory=dict)
+
+
+class TierWord(Word):
+    """One step of the spill order."""
+
+    backends: Annotated[list[Annotated[str, name("a backend")]], about("The backends of this tier.", required=True)] = (
+        field(default_factory=list)
+    )
+    choose: Annotated[
+        Literal["least-loaded", "fastest", "cheapest", "weighted"], about("Which of those that have room.")
+    ] = "least-loaded"
+    weights: Annotated[
+        dict[Annotated[str, name("a backend")], Annotated[float, positive("its share")]],
+        about("For `choose: weighted`: the share of each backend."),
+    ] = field(default_factory=dict)
+    when: Annotated[
+        str, text('A CEL condition; the tier is skipped when it is false, e.g. request.class == "interactive".')
+    ] = ""
+
+
+class QueueWord(Word):
+    """Who may wait when no backend has room."""
+
+    max_wait: Annotated[float, duration("How long at most. 0: never wait, refuse at once.")] = 20.0
+    max_length: Annotated[int, count("How many at most.", least=0)] = 1000
+
+
+class RetryWord(Word):
+    """How often a failed attempt may be repeated elsewhere."""
+
+    budget: Annotated[float, share("Retries as a share of recent successes: 0.1 is one for ten.")] = 0.1
+    per_second: Annotated[float, amount("Retries per second that are always allowed.")] = 1.0
+    attempts: Annotated[int, count("Attempts for one request, the first included.", least=1, most=20)] = 4
+
+
+class BreakerWord(Word):
+    """When a backend that fails is left alone, and for how long."""
+
+    consecutive: Annotated[int, count("Opens after this many failures in a row.", least=1)] = 5
+    share: Annotated[float, share("Opens when this share of recent attempts failed.")] = 0.5
+    samples: Annotated[int, count("The share is looked at from this many attempts on.", least=1)] = 20
+    window: Annotated[float, duration("How far back `share` looks.", above=0)] = 10.0
+    open_for: Annotated[float, duration("First pause before one request may try again.", above=0)] = 5.0
+    longest: Annotated[float, duration("Longest pause; they double while trying fails.", above=0)] = 300.0
+
+
+class HedgeWord(Word):
+    """A second attempt beside a slow first one."""
+
+    budget: Annotated[float, share("Share of requests that may be sent twice.")] = 0.02
+
+
+class CacheWord(Word):
+    """Stored answers for repeated questions."""
+
+    ttl: Annotated[float, duration("How long an answer is kept.", above=0)] = 600.0
+
+
+class PolicyWord(Word):
+    """Where requests may go, in which order, and what may happen when nothing has room."""
+
+    tiers: Annotated[
+        list[TierWord], about("Spill order: a tier is used when no backend of a tier above has room.", required=True)
+    ] = field(default_factory=list)
+    queue: Annotated[QueueWord, about("Waiting.")] = field(default_factory=QueueWord)
+    connect_timeout: Annotated[float, duration("To open a connection.", above=0)] = 5.0
+    first_token_timeout: Annotated[
+        float, duration("Until the first token of the answer; keep-alive bytes do not count.", above=0)
+    ] = 60.0
+    token_gap_timeout: Annotated[float, duration("Between two tokens.", above=0)] = 30.0
+    total_timeout: Annotated[float, duration("For a whole answer.", above=0)] = 1800.0
+    retry: Annotated[RetryWord, about("Repeating what failed.")] = field(default_factory=RetryWord)
+    breaker: Annotated[BreakerWord, about("Leaving alone what fails.")] = field(default_factory=BreakerWord)
+    hedge: Annotated[HedgeWord, about("Asking twice.")] | None = None
+    affinity: Annotated[
+        Literal["none", "prefix"], about("`prefix`: prefer the backend whose cache knows this prompt's beginning.")
+    ] = "none"
+    cache: Annotated[CacheWord, about("Storing answers.")] | None = None
+
+
+class BudgetWord(Word):
+    """Money that may be spent."""
+
+    amount: Annotated[float, amount("How much, in the document's `currency`.", required=True)] = 0.0
+    per: Annotated[Literal["hour", "day", "month"], about("In which time.")] = "month"
+
+
+class TenantWord(Word):
+    """Somebody who may ask."""
+
+    keys: Annotated[
+        list[Annotated[str, text("sha256:… of the key, or ${NAME}", secret=True)]],
+        about("The keys it may show: sha256:<64 hex digits>, or a reference such as ${ACME_KEY}.", required=True),
+    ] = field(default_factory=list)
+    class_: Annotated[Literal["interactive", "standard", "batch"], about("How urgent its requests are.")] = field(
+        default="standard", name="class"
+    )
+    weight: Annotated[float, positive("Its share when tenants compete, against the weights of the others.")] = 1.0
+    limits: Annotated[LimitsWord, about("What it may use.")] | None = None
+    budget: Annotated[BudgetWord, about("What it may spend.")] | None = None
+
+
+class ServerWord(Word):
+    """The gateway's own door."""
+
+    max_body: Annotated[
+        int,
+        Meta(description="Largest request body.", ge=1024, le=2**30, extra={"scalar": "size"}),
+    ] = 16 * 2**20
+
+
+class Document(Word):
+    """Configuration of a Spillgate: which models there are, where they run, and who may use them."""
+
+    models: Annotated[
+        dict[Annotated[str, name("model")], ModelWord], about("The models that apps may ask for.", required=True)
+    ] = field(default_factory=dict)
+    backends: Annotated[
+        dict[Annotated[str, name("backend")], BackendWord], about("Where the models run.", required=True)
+    ] = field(default_factory=dict)
+    policies: Annotated[
+        dict[Annotated[str, name("policy")], PolicyWord], about("How requests are spread.", required=True)
+    ] = field(default_factory=dict)
+    tenants: Annotated[
+        dict[Annotated[str, name("tenant")], TenantWord],
+        about("Who may ask. Without tenants only this machine may, with any key."),
+    ] = field(default_factory=dict)
+    currency: Annotated[str, name("The currency of prices and budgets.")] = "CNY"
+    server: Annotated[ServerWord, about("The gateway's own door.")] = field(default_factory=ServerWord)
