@@ -32,7 +32,7 @@ from gateway.pipeline.limit import Limit
 from gateway.pipeline.live import Live
 from gateway.pipeline.observe import Observe, overhead
 from gateway.pipeline.understand import Understand
-from gateway.policy.compile import Compiled, Connection
+from gateway.policy.compiled import Compiled, Connection
 from gateway.service import stack
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics

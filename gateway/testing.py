@@ -96,7 +96,10 @@ class MemoryReply:
             await asyncio.wait_for(self._aborted.wait(), delay)
         except TimeoutError:
             if isinstance(what, Exception):
+                self._closed()
                 raise what from None
+            if self.at_end():
+                self._closed()
             return what
         raise UpstreamError("protocol", "aborted")
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from gateway.errors import DocumentError
-from gateway.policy.compile import Compiled
+from gateway.policy.compiled import Compiled
 from gateway.policy.load import load
 from gateway.upstream import presets
 

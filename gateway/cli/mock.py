@@ -16,9 +16,12 @@ from gateway.clouds.server import HOST, Running, serve
 from gateway.core.nouns import LIMIT_KINDS
 
 _PRESETS = {
-    "dashscope": "alibaba-model-studio", "ark": "volcengine-ark", "tokenhub": "tencent-tokenhub", "qianfan": "baidu-qianfan",
+    "dashscope": "alibaba-model-studio",
+    "ark": "volcengine-ark",
+    "tokenhub": "tencent-tokenhub",
+    "qianfan": "baidu-qianfan",
     "huawei": "huawei-maas",
-}  # fmt: skip
+}
 """preset of a dialect, where it is not the dialect's own name"""
 
 

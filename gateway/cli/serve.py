@@ -19,7 +19,7 @@ from gateway import __version__
 from gateway.app import Gateway
 from gateway.cli import document
 from gateway.edge.server import Protocol
-from gateway.policy.compile import Compiled
+from gateway.policy.compiled import Compiled
 from gateway.policy.load import sources
 from gateway.settings import Settings, read
 

@@ -59,7 +59,7 @@ _TABLES: dict[DialectName, dict[Kind, Row]] = {
             "rate_limit_error",
             "Your current concurrency is {seen}, which exceeds your concurrency limit of {number} based on your remaining balance",  # noqa: E501
         ),
-        "quota": (402, "invalid_request_error", "Insufficient Balance"),
+        "quota": (402, "unknown_error/invalid_request_error", "Insufficient Balance"),
         "overloaded": (503, "service_unavailable_error", "Service is overloaded. Please try again later."),
         "content": (400, "invalid_request_error", "Content Exists Risk"),
         "auth": (401, "authentication_error", "Authentication Fails, Your api key is invalid"),
@@ -171,7 +171,7 @@ _TABLES: dict[DialectName, dict[Kind, Row]] = {
         "invalid": (200, "2013", "invalid params"),
         "auth": (200, "1004", "login fail: the API secret key is not valid"),
         "not_found": (200, "2013", "invalid params, unknown model"),
-        "server": (200, "1000", "unknown error"),
+        "server": (200, "1013", "internal service error"),
         "timeout": (200, "1001", "timeout"),
     },
     "zhipu": {
@@ -230,7 +230,7 @@ def body(dialect: DialectName, status: int, code: str, message: str, request_id:
     """The object a cloud wraps an error in."""
     match dialect:
         case "deepseek" | "openai" | "moonshot":
-            kind = code if dialect != "openai" else "invalid_request_error" if status < 429 else "rate_limit_error"
+            kind, _, code = code.rpartition("/") if "/" in code else (_openai_type(dialect, status, code), "", code)
             return {"error": {"message": message, "type": kind, "param": None, "code": code}}
         case "dashscope":
             error: dict[str, object] = {"message": message, "type": code, "param": None, "code": code}
@@ -248,7 +248,7 @@ def body(dialect: DialectName, status: int, code: str, message: str, request_id:
             source = "upstream" if kind == "upstream_error" else "client" if status < 429 else "gateway"
             error = {"type": kind, "code": number, "message": message, "source": source, "request_id": request_id}
             if source == "upstream":
-                error |= {"upstream_code": "overloaded", "upstream_status": 503}
+                error |= {"upstream_code": "timeout" if status == 504 else "overloaded", "upstream_status": status}
             return {"error": error}
         case "qianfan":
             kind = (
@@ -265,6 +265,12 @@ def body(dialect: DialectName, status: int, code: str, message: str, request_id:
             return {"error": {"code": code, "message": message}}
         case "vllm" | "sglang":
             return {"object": "error", "message": message, "type": code, "param": None, "code": status}
+
+
+def _openai_type(dialect: DialectName, status: int, code: str) -> str:
+    if dialect != "openai":
+        return code
+    return "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
 
 
 def _ark_type(status: int) -> str:

@@ -106,7 +106,8 @@ def _judge(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> tuple[bo
         case Rejected():
             tally.rejected += 1
             return False, False
-        case Abandoned():
+        case _:
+            # Abandoned: the client left, which says nothing of the backend.
             tally.abandoned += 1
             return False, False
 

@@ -72,12 +72,14 @@ def reasons(seat: Seat, need: Need, now: float) -> tuple[str, ...]:
 
 def what_is_full(path: Path, need: Need, now: float) -> str:
     """What had no room, in a few words: the first reason of up to three backends."""
-    parts = []
+    parts: list[str] = []
     for seat in path.seats:
         why = reasons(seat, need, now)
+        if why and len(parts) == 3:
+            return "; ".join([*parts, "…"])
         if why:
             parts.append(f"{seat.standing.name}: {why[0]}")
-    return "; ".join(parts[:3]) + ("; …" if len(parts) > 3 else "")
+    return "; ".join(parts)
 
 
 def _choice(route: Route, path: Path, need: Need, now: float) -> Seat | None:

@@ -48,7 +48,7 @@ class Meter:
     """An account's gauges. See the module for the rules."""
 
     __slots__ = (
-        "_advertised", "_declared", "_ghosts", "_streams", "_strikes", "_struck_at", "_temporary",
+        "_advertised", "_declared", "_ghosts", "_request_windows", "_streams", "_strikes", "_struck_at", "_temporary",
         "_token_windows", "_turn",
         "cap", "cooling_reason", "cooling_until", "in_flight", "name", "on_trial", "reserved", "retired", "windows",
     )  # fmt: skip
@@ -86,19 +86,23 @@ class Meter:
         if flying >= cap:
             return FULL
         worst = flying / cap
-        for window in self.windows:
+        for window in self._request_windows:
             if now >= window.turn:
                 window.roll(now)
-            used = window.used
-            counts = window.counts
-            if counts == REQUESTS:
-                need = 1
-            elif counts == TOKENS:
+            used, limit = window.used, window.limit
+            if used + 1 > limit:
+                return FULL
+            if used > worst * limit:
+                worst = used / limit
+        for window in self._token_windows:
+            if now >= window.turn:
+                window.roll(now)
+            used, limit = window.used, window.limit
+            if window.counts == TOKENS:
                 used += self.reserved
                 need = total
             else:
                 need = prompt
-            limit = window.limit
             # What is larger than the limit itself goes when the window is empty.
             if used > 0 and used + need > limit:
                 return FULL
@@ -110,8 +114,10 @@ class Meter:
         """A request is sent."""
         self.in_flight += 1
         self.reserved += answer
-        for window in self.windows:
-            window.add(1 if window.counts == REQUESTS else prompt, now)
+        for window in self._request_windows:
+            window.add(1, now)
+        for window in self._token_windows:
+            window.add(prompt, now)
 
     def flow(self, tokens: int, reserved: int, now: float) -> None:
         """`tokens` came out, `reserved` of them from this lease's reservation."""
@@ -170,6 +176,7 @@ class Meter:
             ramp.set_step(step)
             windows.append(ramp)
         self.windows = tuple(windows)
+        self._request_windows = tuple(w for w in windows if w.counts == REQUESTS)
         self._token_windows = tuple(w for w in windows if isinstance(w, Window) and w.counts != REQUESTS)
         streams = self.limit("streams")
         self._streams = inf if streams is None else streams

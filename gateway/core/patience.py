@@ -137,8 +137,8 @@ def _clears(meter: Meter, lasts: float | None, places: int, now: float) -> float
     """Seconds until one account can have started `places` more."""
     wait = places * lasts / meter.cap / MARGIN if lasts else 0.0
     for window in _request_windows(meter):
-        spans, rest = divmod(places, int(window.limit))
-        wait = max(wait, spans * window.span, window.earliest(rest, now) - now)
+        spans, rest = divmod(places - 1, int(window.limit))
+        wait = max(wait, spans * window.span + window.earliest(rest + 1, now) - now)
     return wait
 
 

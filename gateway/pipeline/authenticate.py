@@ -8,7 +8,7 @@ import hmac
 from gateway.core.nouns import Limits
 from gateway.errors import Unauthorized
 from gateway.pipeline.live import Live
-from gateway.policy.compile import Tenant
+from gateway.policy.compiled import Tenant
 from gateway.service import Call, Response, Service
 
 LOCAL = Tenant(name="local", class_="standard", weight=1.0, limits=Limits(), key_hashes=())

@@ -13,7 +13,7 @@ from gateway.core.meter import FULL, Meter
 from gateway.core.nouns import Limits
 from gateway.errors import LimitReached
 from gateway.pipeline.live import Live
-from gateway.policy.compile import Tenant
+from gateway.policy.compiled import Tenant
 from gateway.service import Call, Response, Service
 
 BYTES_PER_TOKEN = 3.5

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import msgspec
 
 from gateway.core.nouns import Backend, Plan, Policy
-from gateway.policy.compile import Compiled, Connection, Tenant
+from gateway.policy.compiled import Compiled, Connection, Tenant
 from gateway.upstream.base import Upstream
 from gateway.wire.dialect import Dialect
 

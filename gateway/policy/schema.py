@@ -58,14 +58,11 @@ def positive(about: str) -> Meta:
 
 
 def about(words: str, *, required: bool = False) -> Meta:
+    """For lists, mappings and parts. One that is required may not be empty either."""
     return Meta(description=words, extra={"required": required})
 
 
-class Word(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every part of the document."""
-
-
-class ModelWord(Word):
+class ModelWord(Struct, frozen=True):
     """A model as apps ask for it."""
 
     aliases: Annotated[list[Annotated[str, name("another name")]], about("Other names for the same model.")] = field(
@@ -76,7 +73,7 @@ class ModelWord(Word):
     ] = ""
 
 
-class LimitsWord(Word):
+class LimitsWord(Struct, frozen=True):
     """What may be used; leave out what has no limit or is not known."""
 
     streams: Annotated[int, limit("Requests in flight: sent and not yet completely answered.")] | None = None
@@ -90,7 +87,7 @@ class LimitsWord(Word):
     ) = None
 
 
-class PriceWord(Word):
+class PriceWord(Struct, frozen=True):
     """Money per million tokens."""
 
     input: Annotated[float, amount("Prompt tokens that were not in the cloud's cache.", required=True)] = 0.0
@@ -101,7 +98,7 @@ class PriceWord(Word):
     currency: Annotated[str, name("Default: the document's `currency`.")] | None = None
 
 
-class BackendWord(Word):
+class BackendWord(Struct, frozen=True):
     """One deployment on one cloud, or an engine of your own."""
 
     preset: Annotated[
@@ -129,7 +126,7 @@ class BackendWord(Word):
     ] = field(default_factory=dict)
 
 
-class TierWord(Word):
+class TierWord(Struct, frozen=True):
     """One step of the spill order."""
 
     backends: Annotated[list[Annotated[str, name("a backend")]], about("The backends of this tier.", required=True)] = (
@@ -147,14 +144,14 @@ class TierWord(Word):
     ] = ""
 
 
-class QueueWord(Word):
+class QueueWord(Struct, frozen=True):
     """Who may wait when no backend has room."""
 
     max_wait: Annotated[float, duration("How long at most. 0: never wait, refuse at once.")] = 20.0
     max_length: Annotated[int, count("How many at most.", least=0)] = 1000
 
 
-class RetryWord(Word):
+class RetryWord(Struct, frozen=True):
     """How often a failed attempt may be repeated elsewhere."""
 
     budget: Annotated[float, share("Retries as a share of recent successes: 0.1 is one for ten.")] = 0.1
@@ -162,7 +159,7 @@ class RetryWord(Word):
     attempts: Annotated[int, count("Attempts for one request, the first included.", least=1, most=20)] = 4
 
 
-class BreakerWord(Word):
+class BreakerWord(Struct, frozen=True):
     """When a backend that fails is left alone, and for how long."""
 
     consecutive: Annotated[int, count("Opens after this many failures in a row.", least=1)] = 5
@@ -173,19 +170,19 @@ class BreakerWord(Word):
     longest: Annotated[float, duration("Longest pause; they double while trying fails.", above=0)] = 300.0
 
 
-class HedgeWord(Word):
+class HedgeWord(Struct, frozen=True):
     """A second attempt beside a slow first one."""
 
     budget: Annotated[float, share("Share of requests that may be sent twice.")] = 0.02
 
 
-class CacheWord(Word):
+class CacheWord(Struct, frozen=True):
     """Stored answers for repeated questions."""
 
     ttl: Annotated[float, duration("How long an answer is kept.", above=0)] = 600.0
 
 
-class PolicyWord(Word):
+class PolicyWord(Struct, frozen=True):
     """Where requests may go, in which order, and what may happen when nothing has room."""
 
     tiers: Annotated[
@@ -207,14 +204,14 @@ class PolicyWord(Word):
     cache: Annotated[CacheWord, about("Storing answers.")] | None = None
 
 
-class BudgetWord(Word):
+class BudgetWord(Struct, frozen=True):
     """Money that may be spent."""
 
     amount: Annotated[float, amount("How much, in the document's `currency`.", required=True)] = 0.0
     per: Annotated[Literal["hour", "day", "month"], about("In which time.")] = "month"
 
 
-class TenantWord(Word):
+class TenantWord(Struct, frozen=True):
     """Somebody who may ask."""
 
     keys: Annotated[
@@ -229,7 +226,7 @@ class TenantWord(Word):
     budget: Annotated[BudgetWord, about("What it may spend.")] | None = None
 
 
-class ServerWord(Word):
+class ServerWord(Struct, frozen=True):
     """The gateway's own door."""
 
     max_body: Annotated[
@@ -238,7 +235,7 @@ class ServerWord(Word):
     ] = 16 * 2**20
 
 
-class Document(Word):
+class Document(Struct, frozen=True):
     """Configuration of a Spillgate: which models there are, where they run, and who may use them."""
 
     models: Annotated[

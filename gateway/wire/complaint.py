@@ -29,12 +29,12 @@ _TAG = re.compile(r"<[^<>]{0,300}>")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*[A-Za-z0-9]")
 _LINK = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{1,20}://\S*")
 _SECRET = re.compile(
-    r"(?i)\b(?:bearer|basic)\s+\S+"
+    r"(?ai)\b(?:bearer|basic)\s+\S+"
     r"|\b(?:api[_-]?key|authorization|access[_-]?token|secret|password)\b\"?\s*[:=]\s*\S+"
     r"|\b(?:sk|pk|ak|rk|bce-v3|key)-[\w*./-]{6,}"
     r"|\beyJ[\w-]{8,}\.[\w.-]+"
-    r"|\b(?=[\w/+=-]*\d)(?=[\w/+=-]*[A-Za-z])[\w/+=-]{28,}"
 )
+_OPAQUE = re.compile(r"[A-Za-z0-9_/+=-]{28,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,5 +140,12 @@ def presentable(message: str) -> str:
     """A cloud's message made safe for a client: bounded; without markup, links, keys or control characters."""
     text = "".join(char if char.isprintable() else " " for char in message[: 4 * MAX_MESSAGE])
     text = _SECRET.sub("[removed]", _LINK.sub("[link]", _TAG.sub(" ", text)))
+    text = _OPAQUE.sub(_without_keys, text)
     text = " ".join(text.replace("<", " ").replace(">", " ").split())
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def _without_keys(match: re.Match[str]) -> str:
+    """A long run of letters and digits is taken for a key; a long word is not."""
+    run = match[0]
+    return "[removed]" if any(char.isdigit() for char in run) else run

@@ -21,7 +21,8 @@ class Rule:
 
     status  HTTP statuses (empty: any)
     codes   error code or type, compared without case; a trailing `*` matches a prefix (empty: any)
-    text    fragments of the message, compared without case; one must be contained (empty: any)
+    text    fragments of the message, compared without case; one must be contained; one that
+            starts with `=` must be the whole message (empty: any)
     cool    seconds to leave the account alone when the cloud names none
     until   a wall-clock end of the cool-down instead: the end of the minute, or midnight in Beijing
     report_as  the code our signal carries instead of the cloud's own (such as context_length_exceeded)

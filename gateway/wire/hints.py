@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 DAY: Final = 86400.0
-_BEIJING: Final = timezone(timedelta(hours=8))
 _NO_CLOCK = {"minute": 60.0, "beijing-midnight": 3600.0}
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY, "秒": 1.0, "分": 60.0, "小": 3600.0}
@@ -93,9 +92,10 @@ def _moment(value: str | None) -> float | None:
     if not value or len(value) > 64:
         return None
     try:
-        return parsedate_to_datetime(value).astimezone(_BEIJING).timestamp()
+        moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _in_words(message: str, now: float | None) -> float | None:

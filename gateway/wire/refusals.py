@@ -60,7 +60,7 @@ def _signal(dialect: Dialect, status: int, said: Complaint, headers: Mapping[str
         status=status or 200,
         code=code,
         message=said.message,
-        retry_after=_wait(dialect, kind, rule, said, headers, wall) if kind in _TIMED else None,
+        retry_after=_wait(dialect, rule, said, headers, wall) if rule and kind in _TIMED else None,
         limit=hints.limit(kind, said.message),
     )
 
@@ -94,7 +94,11 @@ def _by_text(table: tuple[Rule, ...], status: int, message: str) -> Rule | None:
 def _fits(rule: Rule, status: int, message: str) -> bool:
     if rule.status and status not in rule.status and status != UNKNOWN:
         return False
-    return not rule.text or any(text.lower() in message for text in rule.text)
+    return not rule.text or any(_says(message, text.lower()) for text in rule.text)
+
+
+def _says(message: str, text: str) -> bool:
+    return message.rstrip(".") == text[1:] if text.startswith("=") else text in message
 
 
 def _is(name: str, code: str) -> bool:
@@ -107,24 +111,17 @@ def _by_class(status: int) -> SignalKind:
 
 
 def _wait(
-    dialect: Dialect,
-    kind: SignalKind,
-    rule: Rule | None,
-    said: Complaint,
-    headers: Mapping[str, str],
-    wall: float | None,
+    dialect: Dialect, rule: Rule, said: Complaint, headers: Mapping[str, str], wall: float | None
 ) -> float | None:
     """What the cloud asks for, else what its reset header says, else what the row says."""
     found = hints.wait(headers, said.message, wall)
     if found is not None:
         return found
-    for meaning in _RESET_HEADERS.get(kind, ()):
+    for meaning in _RESET_HEADERS.get(rule.kind, ()):
         name = dialect.rate_headers.get(meaning)
         reset = hints.duration(headers.get(name.lower())) if name else None
         if reset is not None and reset <= hints.DAY:
             return reset
-    if rule is None:
-        return None
     return hints.until(rule.until, wall) if rule.until else rule.cool
 
 
@@ -218,7 +215,7 @@ def outcome(signal: Signal) -> Outcome:
             return Failed(signal.kind)
         case "auth" | "not_found":
             return Unusable(signal.kind)
-        case "content" | "invalid":
+        case _:
             return Rejected(signal.kind)
 
 

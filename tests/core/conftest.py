@@ -20,7 +20,9 @@ class World:
     def __init__(self) -> None:
         self._numbers = count(1)
 
-    def plan(self, tiers: tuple[Tier, ...] | None = None, policy: Mapping[str, Any] | None = None, **limits: Limits) -> Plan:
+    def plan(
+        self, tiers: tuple[Tier, ...] | None = None, policy: Mapping[str, Any] | None = None, **limits: Limits
+    ) -> Plan:
         backends = {name: Backend(name, name, {"m": f"{name}-id"}) for name in limits}
         rules = Policy("p", tiers or (Tier(tuple(limits)),), **(policy or {}))
         accounts = {name: Account(name, given) for name, given in limits.items()}

@@ -11,7 +11,9 @@ from gateway.core.nouns import BreakerRules
 RULES = BreakerRules(consecutive=3, share=0.5, samples=10, window=10.0, open_for=4.0, longest=10.0)
 
 
-def fail(breaker: Breaker, now: float = 0.0, *, probe: bool = False, overload: bool = False, begun: bool = False) -> bool:
+def fail(
+    breaker: Breaker, now: float = 0.0, *, probe: bool = False, overload: bool = False, begun: bool = False
+) -> bool:
     return breaker.failed(RULES, probe, now, Random(1), overload=overload, begun=begun)
 
 

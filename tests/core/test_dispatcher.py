@@ -16,12 +16,10 @@ from gateway.core.nouns import (
     QueueRules,
     Refuse,
     Rejected,
-    Request,
     RetryRules,
     Served,
     Tier,
     Usage,
-    Verdict,
     Wait,
 )
 
@@ -109,9 +107,7 @@ def test_who_is_asked_too_late_is_refused_though_there_is_room(world: Any) -> No
     assert isinstance(answers[later], Go), "and the one behind him goes at once"
 
 
-@pytest.mark.parametrize(
-    ("queue", "reason"), [(QueueRules(0.0, 10), "max-wait"), (QueueRules(20.0, 0), "queue-full")]
-)
+@pytest.mark.parametrize(("queue", "reason"), [(QueueRules(0.0, 10), "max-wait"), (QueueRules(20.0, 0), "queue-full")])
 def test_a_queue_of_nothing_refuses_at_once(world: Any, queue: QueueRules, reason: str) -> None:
     dispatcher = world.dispatcher(policy={"queue": queue}, a=ONE)
     world.go(dispatcher)
@@ -239,6 +235,18 @@ def test_tokens_are_reserved_then_counted_as_they_flow_then_corrected(world: Any
     assert backend.tokens_per_second == 130
 
 
+def test_a_right_estimate_needs_no_correction(world: Any) -> None:
+    dispatcher = world.dispatcher(a=Limits(tpm=1000))
+    dispatcher.settle(world.go(dispatcher), Served(Usage(101, 5)), 0.0)
+    (room,) = dispatcher.snapshot(0.0).accounts[0].rooms
+    assert room.used == 106
+    lease = world.go(dispatcher, 1.0)
+    dispatcher.progress(lease, 9, 1.0)
+    dispatcher.settle(lease, Served(Usage(101, 5)), 1.0)
+    (room,) = dispatcher.snapshot(1.0).accounts[0].rooms
+    assert room.used == 106 + 110, "what was seen to flow is not taken back"
+
+
 def test_a_short_answer_gives_back_what_it_reserved(world: Any) -> None:
     dispatcher = world.dispatcher(a=Limits(tpm=400, tps=100_000))
     lease = world.go(dispatcher)
@@ -298,6 +306,8 @@ def test_when_all_have_failed_it_all_may_be_tried_again(world: Any) -> None:
     dispatcher = world.dispatcher(a=Limits())
     lease = world.lease(dispatcher.settle(world.go(dispatcher), Failed("connect"), 0.0))
     assert (lease.backend, lease.attempt) == ("a", 2)
+    lease = world.lease(dispatcher.settle(lease, Failed("connect"), 0.0))
+    assert (lease.backend, lease.attempt) == ("a", 3)
 
 
 def test_after_a_limit_another_backend_is_preferred_but_the_same_will_do(world: Any) -> None:

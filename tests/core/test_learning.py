@@ -80,7 +80,9 @@ def test_max_tokens_only_ever_lowers_an_estimate() -> None:
     assert estimate.answer(request(most=100_000)) == 1024
 
 
-@pytest.mark.parametrize(("size", "usage", "low", "high"), [(1, 10_000, 0.2, 3.5), (10**9, 1, 3.5, 16.0), (0, 5, 3.5, 3.5)])
+@pytest.mark.parametrize(
+    ("size", "usage", "low", "high"), [(1, 10_000, 0.2, 3.5), (10**9, 1, 3.5, 16.0), (0, 5, 3.5, 3.5)]
+)
 def test_absurd_usage_moves_an_estimate_a_little(size: int, usage: int, low: float, high: float) -> None:
     estimate = Estimate()
     estimate.learn(request(size), Usage(usage, 0))

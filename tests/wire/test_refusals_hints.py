@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.wire import hints
 from gateway.wire.dialect import Dialect, Rule
@@ -115,3 +117,23 @@ def test_a_wait_means_nothing_where_waiting_does_not_help() -> None:
     dialect = Dialect("x", rules=(Rule("invalid", status=(400,)), Rule("auth", status=(401,))))
     for status in (400, 401):
         assert classify(dialect, status, {"retry-after": "8"}, b"").retry_after is None
+
+
+DATES = st.from_regex(
+    r"[A-Z][a-z]{2}, [0-9]{1,2} (Jan|Dec|Xyz) [0-9]{1,6} [0-9]{2}:[0-9]{2}:[0-9]{2} (GMT|[+-][0-9]{4})"
+)
+MOMENTS = st.from_regex(
+    r"reset at [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}(:[0-9]{2})?( Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    date=DATES,
+    moment=MOMENTS | st.text("again in 0123456789.hms秒后", max_size=40),
+    wall=st.none() | st.floats(0, 1e11),
+)
+def test_any_wait_is_none_or_within_a_day(date: str, moment: str, wall: float | None) -> None:
+    for headers in ({"retry-after": date}, {"date": date}):
+        found = hints.wait(headers, moment, wall)
+        assert found is None or 0.0 <= found <= 86400.0

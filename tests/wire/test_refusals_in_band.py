@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.wire.dialect import Dialect, Rule
+from gateway.wire.dialect import Dialect, Rule, SignalKind
 from gateway.wire.refusals import classify, in_band
 
 PLAIN = Dialect("plain")
@@ -118,4 +118,5 @@ JSONS = st.recursive(
 def test_whatever_comes_gets_a_kind_and_nothing_raises(body: bytes, status: int) -> None:
     for dialect in (PLAIN, TABLE):
         assert classify(dialect, status, {"Retry-After": body.decode("latin-1"), "x": ""}, body, wall=1e9).kind
-        assert in_band(dialect, body) is None or in_band(dialect, b"data: " + body) is not Ellipsis
+        for signal in (in_band(dialect, body), in_band(dialect, b"data: " + body)):
+            assert signal is None or signal.kind in get_args(SignalKind)

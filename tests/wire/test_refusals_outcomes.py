@@ -137,6 +137,16 @@ def test_a_message_for_a_client_is_cleaned(text: str, gone: str) -> None:
     assert gone not in complaint.presentable(text)
 
 
+def test_ordinary_words_stay() -> None:
+    for text in ("Unsupported value: continue_final_message_with_add_generation_prompt.", "参数top_p超过1，请检查" * 5):
+        assert complaint.presentable(text) == text
+
+
+def test_a_message_made_to_be_slow_is_cleaned_quickly() -> None:
+    for text in ("a-" * 2000, "<" * 4000, "sk-" * 1300, "a://" * 1000):
+        assert len(complaint.presentable(text)) <= complaint.MAX_SHOWN
+
+
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(max_size=900) | st.text("<>a:/ sk-", max_size=900))
 def test_a_cleaned_message_is_short_and_plain(text: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final, get_args
 import yaml
 
 from gateway.errors import SpillgateError
+from gateway.policy.compiled import PresetInfo
 from gateway.wire.dialect import Dialect, Rule, SignalKind
 from gateway.wire.rateheaders import MEANINGS
 
@@ -37,17 +38,6 @@ _UNTIL: Final = frozenset({"", "minute", "beijing-midnight"})
 
 class PresetError(SpillgateError):
     """A preset file says something that this gateway does not understand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Info:
-    """What checking a document needs to know of a preset. `base_url` None: self-hosted, the document must give it."""
-
-    name: str
-    title: str
-    base_url: str | None
-    key_env: str
-    provider: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +65,8 @@ def names() -> tuple[str, ...]:
 
 
 @cache
-def infos() -> Mapping[str, Info]:
-    """The short facts of every preset. Reads the first document of each file only."""
+def infos() -> Mapping[str, PresetInfo]:
+    """What checking a document needs of every preset. Reads the first document of each file only."""
     return {name: _info(name, _head(name)) for name in names()}
 
 
@@ -91,7 +81,6 @@ def load(name: str) -> Preset:
     head, rules = _file(name)
     closed(head, _HEAD_KEYS, name)
     like = head.get("like")
-    info = _info(name, head)
     auth, docs = head["auth"], head["docs"]
     dialect = Dialect(
         name=name,
@@ -105,12 +94,12 @@ def load(name: str) -> Preset:
     )
     return Preset(
         name=name,
-        title=info.title,
-        base_url=info.base_url,
-        key_env=info.key_env,
+        title=head["title"],
+        base_url=head["base_url"],
+        key_env=head["key_env"],
         auth_header=auth["header"],
         auth_scheme=auth["scheme"],
-        provider=info.provider,
+        provider=head["provider"],
         dialect=dialect,
         models=tuple(head["models"]),
         note=docs["note"],
@@ -131,8 +120,8 @@ def _head(name: str) -> dict[str, Any]:
     return head
 
 
-def _info(name: str, head: Mapping[str, Any]) -> Info:
-    return Info(name, head["title"], head["base_url"], head["key_env"], head["provider"])
+def _info(name: str, head: Mapping[str, Any]) -> PresetInfo:
+    return PresetInfo(name, head["base_url"], {model: model for model in head["models"]}, head["key_env"])
 
 
 @cache

@@ -1,0 +1,94 @@
+"""`spillgate status`: the standing of a running gateway, in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+import httpx
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    port = os.environ.get("PORT", "8080")
+    parser.add_argument("--url", default=f"http://127.0.0.1:{port}", help="the gateway (default %(default)s)")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="keep trying for so long")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        status = fetch(args.url, args.wait)
+    except (httpx.HTTPError, RetryError) as error:
+        print(f"no answer from {args.url}: {type(error).__name__}", file=sys.stderr)
+        return 1
+    except PermissionError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps(status, indent=2))
+    else:
+        _show(status)
+    return 0
+
+
+def fetch(url: str, wait: float = 0.0) -> dict[str, Any]:
+    """Ask `/status`. Raises `httpx.HTTPError` when nobody answers and `PermissionError` when we may not look."""
+    key = os.environ.get("SPILLGATE_ADMIN_KEY", "")
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    tries = Retrying(
+        retry=retry_if_exception_type(httpx.TransportError),
+        stop=stop_after_delay(wait),
+        wait=wait_exponential_jitter(initial=0.05, max=1.0),
+        reraise=True,
+    )
+    answer: httpx.Response = tries(httpx.get, f"{url.rstrip('/')}/status", headers=headers, timeout=5.0)
+    if answer.status_code in {401, 403}:
+        raise PermissionError("the gateway asks for its admin key: set SPILLGATE_ADMIN_KEY")
+    answer.raise_for_status()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _show(status: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    fleet = status["fleet"]
+    totals = fleet["totals"]
+    console.print(
+        f"spillgate {status['version']}, configuration {status['configuration']}: "
+        f"{totals['in_flight']} in flight, {totals['waiting']} waiting, {totals['offered']} offered since start"
+    )
+    if status["reload_error"]:
+        console.print(f"[red]the last reload was rejected:[/red]\n{status['reload_error']}", highlight=False)
+    accounts = {account["name"]: account for account in fleet["accounts"]}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("backend", "state", "in flight", "limits", "TTFT", "served", "refused", "failed", "spilled in"):
+        table.add_column(heading, justify="left" if heading in {"backend", "state", "limits"} else "right")
+    for backend in fleet["backends"]:
+        account = accounts[backend["account"]]
+        counts = backend["counters"]
+        ttft = backend["ttft"]
+        table.add_row(
+            backend["name"],
+            _state(backend, account, fleet["at"]),
+            str(backend["in_flight"]),
+            " ".join(f"{room['kind']} {room['used']:g}/{room['limit']:g}" for room in account["rooms"]),
+            f"{ttft:.2f} s" if ttft is not None else "–",
+            *(str(counts[name]) for name in ("served", "limited", "failed", "spilled_in")),
+        )
+    console.print(table)
+
+
+def _state(backend: dict[str, Any], account: dict[str, Any], now: float) -> str:
+    if backend["breaker"] != "closed":
+        return f"breaker {backend['breaker']}"
+    until = account["cooling_until"]
+    if account["cooling_reason"] and (until is None or until > now):
+        return f"cooling: {account['cooling_reason']}"
+    return "up" if backend["available"] else "resting"

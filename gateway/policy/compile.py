@@ -1,0 +1,115 @@
+"""From the structs of `schema` to the values the gateway runs on, with everything checked that can be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.core.nouns import (
+    Account,
+    Backend,
+    BreakerRules,
+    Condition,
+    Limits,
+    Model,
+    Plan,
+    Policy,
+    Price,
+    QueueRules,
+    RetryRules,
+    Tier,
+    Timeouts,
+)
+from gateway.policy import checks, doors
+from gateway.policy.compiled import Compiled, Connection, PresetInfo, Tenant
+from gateway.policy.conditions import ConditionError, compile_condition
+from gateway.policy.diagnose import Path, Problems
+from gateway.policy.schema import BackendWord, PolicyWord, PriceWord, TierWord
+from gateway.policy.walk import Read
+
+__all__ = ["Compiled", "Connection", "PresetInfo", "Tenant", "compiled"]
+
+
+def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, version: str) -> Compiled:
+    """The whole document, compiled. Raises `DocumentError` with all errors, those of the reading included."""
+    checks.check_models(read, problems)
+    checks.check_serves(read, problems)
+    checks.check_tiers(read, problems)
+    checks.check_in_effect(read, problems)
+    limits = checks.accounts(read, problems)
+    connections = doors.connections(read, presets, problems)
+    tenants = doors.tenants(read, problems)
+    policies = {name: _policy(read, name, word, _Conditions(problems)) for name, word in read.document.policies.items()}
+    if not problems.errors:
+        checks.check_coverage(read, problems)
+    problems.stop_if_any()
+    document = read.document
+    return Compiled(
+        plan=_plan(read, policies, limits, version),
+        connections=connections,
+        tenants=tenants,
+        warnings=problems.told(problems.warnings),
+        max_body=document.server.max_body,
+        currency=document.currency,
+        version=version,
+    )
+
+
+def _plan(read: Read, policies: dict[str, Policy], limits: dict[str, Limits], version: str) -> Plan:
+    document = read.document
+    return Plan(
+        models={
+            name: Model(name, checks.policy_of(read, name), tuple(word.aliases))
+            for name, word in document.models.items()
+        },
+        backends={name: _backend(name, word, document.currency) for name, word in document.backends.items()},
+        accounts={name: Account(name, found) for name, found in limits.items()},
+        policies=policies,
+        version=version,
+    )
+
+
+def _backend(name: str, word: BackendWord, currency: str) -> Backend:
+    return Backend(name, word.account or name, dict(word.serves), _price(word.price, currency), dict(word.labels))
+
+
+def _price(word: PriceWord | None, currency: str) -> Price | None:
+    if word is None:
+        return None
+    return Price(word.input, word.output, word.cached_input, word.currency or currency)
+
+
+class _Conditions:
+    """Compiles conditions and reports the bad ones."""
+
+    def __init__(self, problems: Problems) -> None:
+        self._problems = problems
+
+    def compile(self, read: Read, path: Path, text: str) -> Condition | None:
+        if not text:
+            return None
+        try:
+            return compile_condition(text)
+        except ConditionError as bad:
+            self._problems.error(read.value_at(*path), path, bad.message, bad.hint)
+            return None
+
+
+def _policy(read: Read, name: str, word: PolicyWord, conditions: _Conditions) -> Policy:
+    retry, breaker = word.retry, word.breaker
+    return Policy(
+        name=name,
+        tiers=tuple(
+            _tier(tier, conditions.compile(read, ("policies", name, "tiers", number, "when"), tier.when))
+            for number, tier in enumerate(word.tiers)
+        ),
+        queue=QueueRules(word.queue.max_wait, word.queue.max_length),
+        timeouts=Timeouts(word.connect_timeout, word.first_token_timeout, word.token_gap_timeout, word.total_timeout),
+        retry=RetryRules(retry.budget, retry.per_second, retry.attempts),
+        breaker=BreakerRules(
+            breaker.consecutive, breaker.share, breaker.samples, breaker.window, breaker.open_for, breaker.longest
+        ),
+    )
+
+
+def _tier(word: TierWord, when: Condition | None) -> Tier:
+    return Tier(tuple(word.backends), word.choose, dict(word.weights), when, word.when)

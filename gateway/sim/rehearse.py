@@ -1,0 +1,211 @@
+"""Our own dispatcher in virtual time: a loop over the clouds' events instead of sockets, around the very same object.
+
+Deterministic for a seed, so that a change of a rule shows in the figures and nothing else does. It reports to the
+dispatcher what the live pipeline would: streams have started with their first token and progress in batches; plain
+answers are only settled; a refused connection and a torn one are failures; nothing that has begun is tried again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from math import inf
+from random import Random
+
+from gateway.clouds.counts import Stats
+from gateway.clouds.profiles import Fleet
+from gateway.clouds.tickets import Admitted, Ask, Event, Refused, Ticket
+from gateway.core.dispatcher import Dispatcher
+from gateway.core.nouns import (
+    Account,
+    Backend,
+    BreakerRules,
+    Failed,
+    Go,
+    Lease,
+    Limited,
+    Model,
+    Outcome,
+    Overloaded,
+    Plan,
+    Policy,
+    QueueRules,
+    RefusalKind,
+    Refuse,
+    Request,
+    RetryRules,
+    Served,
+    Tier,
+    Usage,
+    Verdict,
+)
+from gateway.core.views import FleetView
+from gateway.sim.demand import Need, Outage
+from gateway.sim.score import Record, Terms
+from gateway.sim.stage import Stage
+
+MODEL = "deepseek-r2"
+REPORT_EVERY = 64
+"""tokens between two reports of progress, as live"""
+_LIMITS: dict[str, RefusalKind] = {"rpm": "rpm", "tpm": "tpm", "burst": "burst", "concurrency": "concurrency", "quota": "quota"}
+
+
+def plan_of(
+    fleet: Fleet, terms: Terms, *, max_length: int = 1000, retry: RetryRules = RetryRules(), breaker: BreakerRules = BreakerRules()
+) -> Plan:
+    """One tier over the whole fleet, every limit declared truly."""
+    names = tuple(profile.name for profile in fleet.clouds)
+    policy = Policy(
+        "surge", (Tier(names),), QueueRules(terms.patience, max_length), retry=retry, breaker=breaker
+    )
+    return Plan(
+        models={MODEL: Model(MODEL, policy.name)},
+        backends={profile.name: Backend(profile.name, profile.name, {MODEL: profile.models[0]}) for profile in fleet.clouds},
+        accounts={profile.name: Account(profile.name, profile.limits) for profile in fleet.clouds},
+        policies={policy.name: policy},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """One run: what became of each request, what each cloud counted, and the dispatcher's own view at the end."""
+
+    records: list[Record]
+    clouds: dict[str, Stats]
+    view: FleetView
+
+
+@dataclass(eq=False, slots=True)
+class _Ride:
+    need: Need
+    request: Request
+    queued: float = 0.0
+    waiting_since: float | None = None
+    lease: Lease | None = None
+    first: float | None = None
+    unreported: int = 0
+
+
+class _Shell:
+    """Carries out verdicts on a stage, at the times it is told."""
+
+    def __init__(self, plan: Plan, stage: Stage, seed: int) -> None:
+        self.dispatcher = Dispatcher(plan, Random(seed))
+        self.records: list[Record] = []
+        self.running: dict[Ticket, _Ride] = {}
+        self.waiting: dict[str, _Ride] = {}
+        self._stage = stage
+
+    def arrive(self, need: Need, now: float) -> None:
+        request = Request(
+            id=str(need.id),
+            tenant="demo",
+            model=MODEL,
+            class_="standard",
+            prompt_bytes=need.prompt * 4,
+            max_tokens=need.answer,
+            stream=need.stream,
+            arrived=now,
+        )
+        self._carry(_Ride(need, request), self.dispatcher.offer(request, now), now)
+
+    def due(self, now: float) -> None:
+        while (at := self.dispatcher.next_due()) is not None and at <= now:
+            for request, verdict in self.dispatcher.due(now):
+                self._carry(self.waiting[request.id], verdict, now)
+
+    def seen(self, event: Event) -> None:
+        ride = self.running[event.ticket]
+        assert ride.lease is not None
+        if event.kind == "tokens":
+            self._tokens(ride, ride.lease, event)
+        if not event.ends:
+            return
+        del self.running[event.ticket]
+        if event.kind == "finish":
+            usage = Usage(event.ticket.ask.prompt, event.ticket.produced)
+            self.dispatcher.settle(ride.lease, Served(usage), event.at)
+            self._record(ride, event.at, event.ticket.produced)
+            return
+        begun = ride.need.stream and ride.first is not None
+        verdict = self.dispatcher.settle(ride.lease, Failed("server", retryable=not begun), event.at)
+        if verdict is None:
+            self._record(ride, event.at, event.ticket.produced, reason=event.kind)
+        else:
+            self._carry(ride, verdict, event.at)
+
+    def _tokens(self, ride: _Ride, lease: Lease, event: Event) -> None:
+        if not ride.need.stream:
+            return
+        if ride.first is None:
+            ride.first = event.at
+            self.dispatcher.started(lease, event.at)
+        ride.unreported += event.count
+        if ride.unreported >= REPORT_EVERY:
+            self.dispatcher.progress(lease, ride.unreported, event.at)
+            ride.unreported = 0
+
+    def _carry(self, ride: _Ride, verdict: Verdict | None, now: float) -> None:
+        if ride.waiting_since is not None:
+            ride.queued += now - ride.waiting_since
+            ride.waiting_since = None
+            del self.waiting[ride.request.id]
+        while isinstance(verdict, Go):
+            lease = ride.lease = verdict.lease
+            answer = self._stage.clouds[lease.backend].arrive(Ask(ride.need.prompt, ride.need.answer), now)
+            if isinstance(answer, Admitted):
+                self.running[answer.ticket] = ride
+                return
+            verdict = self.dispatcher.settle(lease, _ending(answer), now)
+        if verdict is None:
+            self._record(ride, now, 0, reason="rejected")
+        elif isinstance(verdict, Refuse):
+            lost = verdict.reason == "attempts"
+            told = verdict.retry_after is not None
+            self.records.append(self._made(ride, "failed" if lost else "refused", now, 0, verdict.reason, told))
+        else:
+            ride.waiting_since = now
+            self.waiting[ride.request.id] = ride
+
+    def _record(self, ride: _Ride, now: float, tokens: int, reason: str = "") -> None:
+        self.records.append(self._made(ride, "failed" if reason else "served", now, tokens, reason, told=False))
+
+    def _made(self, ride: _Ride, status: str, now: float, tokens: int, reason: str, told: bool) -> Record:
+        lease = ride.lease
+        return Record(
+            ride.need,
+            "served" if status == "served" else "refused" if status == "refused" else "failed",
+            now,
+            first=ride.first,
+            queued=ride.queued,
+            tokens=tokens,
+            attempts=lease.attempt if lease else 0,
+            backend=lease.backend if lease else "",
+            reason=reason,
+            told=told,
+        )
+
+
+def _ending(refused: Refused) -> Outcome:
+    kind = _LIMITS.get(refused.kind)
+    if kind is not None:
+        return Limited(kind, refused.retry_after)
+    return Overloaded(refused.retry_after) if refused.kind == "overloaded" else Failed("connect")
+
+
+def rehearse(plan: Plan, fleet: Fleet, needs: tuple[Need, ...], outages: tuple[Outage, ...], seed: int = 0) -> Rehearsal:
+    """Run a demand through a dispatcher with this plan. Backends must be named like the fleet's clouds."""
+    stage = Stage(fleet, outages, seed)
+    shell = _Shell(plan, stage, seed)
+    coming = deque(needs)
+    now = 0.0
+    while coming or shell.running or shell.waiting:
+        alarm = shell.dispatcher.next_due()
+        now = max(now, min(coming[0].at if coming else inf, stage.next(), inf if alarm is None else alarm))
+        for _, event in stage.advance(now):
+            shell.seen(event)
+        while coming and coming[0].at <= now:
+            shell.arrive(coming.popleft(), now)
+        shell.due(now)
+    stats = {name: cloud.stats(now) for name, cloud in stage.clouds.items()}
+    return Rehearsal(shell.records, stats, shell.dispatcher.snapshot(now))
