@@ -11,6 +11,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -25,6 +27,7 @@ from gateway.settings import Settings, read
 
 log = logging.getLogger("spillgate")
 _WATCH_EVERY = 1.0
+_BACKLOG = 4096
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +66,14 @@ def run(args: argparse.Namespace) -> int:
         return runner.run(_serve(compiled, settings, listener, args.document, watch))
 
 
+class _Server(uvicorn.Server):
+    """uvicorn, but a signal ends it with exit code 0: being asked to stop is no failure."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 def _loop() -> asyncio.AbstractEventLoop:
     import uvloop
 
@@ -80,11 +91,15 @@ async def _serve(compiled: Compiled, settings: Settings, listener: socket.socket
         log_config=None,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
-        backlog=4096,
+        timeout_graceful_shutdown=30,
+        backlog=_BACKLOG,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.handle_exit, number, None)
     loop.add_signal_handler(signal.SIGHUP, lambda: gateway.reload(lambda: document.read(path)))
     watcher = asyncio.create_task(_watch(gateway, watch)) if watch is not None else None
     # What exists now lives as long as the process: spare the collector from walking it again and again.
@@ -136,6 +151,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # whoever comes before the gateway is ready waits instead of being turned away
     except OSError:
         listener.close()
         raise

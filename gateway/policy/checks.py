@@ -72,6 +72,8 @@ def check_tiers(read: Read, problems: Problems) -> None:
                 elif backend and backend in tier.backends[:index]:
                     problems.error(read.at(*where), where, f"'{backend}' is in this tier already", "name it once")
             _check_weights(read, problems, path)
+            if tier.choose == "cheapest":
+                _check_prices(read, problems, path)
 
 
 def _check_weights(read: Read, problems: Problems, path: tuple[str | int, ...]) -> None:
@@ -89,6 +91,20 @@ def _check_weights(read: Read, problems: Problems, path: tuple[str | int, ...]) 
             problems.error(read.at(*path, "weights"), (*path, "weights"), f"no weight for '{lacking[0]}'")
     elif tier.weights:
         problems.warn(read.at(*path, "weights"), (*path, "weights"), "has no effect without `choose: weighted`")
+
+
+def _check_prices(read: Read, problems: Problems, path: tuple[str | int, ...]) -> None:
+    document = read.document
+    tier = document.policies[str(path[1])].tiers[int(path[3])]
+    prices = {name: document.backends[name].price for name in tier.backends if name in document.backends}
+    unknown = [name for name, price in prices.items() if price is None]
+    if unknown:
+        message = f"backend '{unknown[0]}' has no price and counts as the dearest"
+        problems.warn(read.at(*path, "choose"), (*path, "choose"), message)
+    currencies = sorted({price.currency or document.currency for price in prices.values() if price is not None})
+    if len(currencies) > 1:
+        message = f"prices in {' and '.join(currencies)} cannot be compared"
+        problems.error(read.at(*path, "choose"), (*path, "choose"), message, "give them in one currency")
 
 
 def check_coverage(read: Read, problems: Problems) -> None:

@@ -38,7 +38,7 @@ def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, 
     limits = checks.accounts(read, problems)
     connections = doors.connections(read, presets, problems)
     tenants = doors.tenants(read, problems)
-    policies = {name: _policy(read, name, word, _Conditions(problems)) for name, word in read.document.policies.items()}
+    policies = {name: _policy(read, name, word, problems) for name, word in read.document.policies.items()}
     if not problems.errors:
         checks.check_coverage(read, problems)
     problems.stop_if_any()
@@ -78,30 +78,14 @@ def _price(word: PriceWord | None, currency: str) -> Price | None:
     return Price(word.input, word.output, word.cached_input, word.currency or currency)
 
 
-class _Conditions:
-    """Compiles conditions and reports the bad ones."""
-
-    def __init__(self, problems: Problems) -> None:
-        self._problems = problems
-
-    def compile(self, read: Read, path: Path, text: str) -> Condition | None:
-        if not text:
-            return None
-        try:
-            return compile_condition(text)
-        except ConditionError as bad:
-            self._problems.error(read.value_at(*path), path, bad.message, bad.hint)
-            return None
-
-
-def _policy(read: Read, name: str, word: PolicyWord, conditions: _Conditions) -> Policy:
+def _policy(read: Read, name: str, word: PolicyWord, problems: Problems) -> Policy:
     retry, breaker = word.retry, word.breaker
+    tiers = []
+    for number, tier in enumerate(word.tiers):
+        tiers.append(_tier(read, ("policies", name, "tiers", number, "when"), tier, problems))
     return Policy(
         name=name,
-        tiers=tuple(
-            _tier(tier, conditions.compile(read, ("policies", name, "tiers", number, "when"), tier.when))
-            for number, tier in enumerate(word.tiers)
-        ),
+        tiers=tuple(tiers),
         queue=QueueRules(word.queue.max_wait, word.queue.max_length),
         timeouts=Timeouts(word.connect_timeout, word.first_token_timeout, word.token_gap_timeout, word.total_timeout),
         retry=RetryRules(retry.budget, retry.per_second, retry.attempts),
@@ -111,5 +95,15 @@ def _policy(read: Read, name: str, word: PolicyWord, conditions: _Conditions) ->
     )
 
 
-def _tier(word: TierWord, when: Condition | None) -> Tier:
-    return Tier(tuple(word.backends), word.choose, dict(word.weights), when, word.when)
+def _tier(read: Read, path: Path, word: TierWord, problems: Problems) -> Tier:
+    when: Condition | None = None
+    written = ""
+    if word.when:
+        text = read.texts[path]
+        written = text.written
+        try:
+            when = compile_condition(word.when)
+        except ConditionError as bad:
+            hidden = ("the condition is not valid", "details are not shown: it comes from the environment")
+            problems.error(read.value_at(*path), path, *(hidden if text.referenced else (bad.message, bad.hint)))
+    return Tier(tuple(word.backends), word.choose, dict(word.weights), when, written)

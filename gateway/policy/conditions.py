@@ -61,21 +61,25 @@ def compile_condition(text: str) -> Condition:
     except Exception as error:  # noqa: BLE001 - a foreign parser; whatever it raises means: not an expression
         raise ConditionError(f"not a CEL expression: {_first_line(str(error))}") from None
     fields = _check_names(text, program)
-    condition = _Condition(text, program, fields)
+    condition = _Condition(program, fields)
     _try_out(condition)
     return condition
 
 
 class _Condition:
-    __slots__ = ("_fields", "_program", "text")
+    __slots__ = ("_fields", "_program", "_source")
 
-    def __init__(self, text: str, program: Any, fields: tuple[str, ...]) -> None:
-        self.text = text
+    def __init__(self, program: Any, fields: tuple[str, ...]) -> None:
         self._program = program
+        self._source: str = program.source
         self._fields = tuple((name, FIELDS[name]) for name in fields)
 
-    def __repr__(self) -> str:
-        return f"<when {self.text!r}>"
+    def __eq__(self, other: object) -> bool:
+        """Conditions with one text are the same, so that a reload can tell what changed."""
+        return isinstance(other, _Condition) and self._source == other._source
+
+    def __hash__(self) -> int:
+        return hash(self._source)
 
     def __call__(self, request: Request) -> bool:
         try:

@@ -16,7 +16,7 @@ from gateway.errors import DocumentError
 MOST = 100
 """So many problems are told; a document with more is not a near miss."""
 
-_SHORTEST_SECRET = 4
+_SHORTEST_SECRET = 8
 _NAMES_SHOWN = 12
 
 
@@ -120,7 +120,6 @@ class Problems:
         clean = {
             replace(
                 problem,
-                path=redact(problem.path, self.secrets),
                 message=redact(problem.message, self.secrets),
                 hint=redact(problem.hint, self.secrets),
             )
@@ -131,9 +130,9 @@ class Problems:
 
 def redact(text: str, secrets: Mapping[str, str]) -> str:
     """Belt and braces: messages are written from the source text, this catches a resolved value that slipped in."""
-    for secret, reference in secrets.items():
-        if len(secret) >= _SHORTEST_SECRET and secret in text:
-            text = text.replace(secret, reference)
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, secrets[secret])
     return text
 
 

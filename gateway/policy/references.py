@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 _REFERENCE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|(\$\{)")
 
 
-@dataclass(slots=True)
-class Text:
+class Text(Struct):
     """A text with its references resolved. `written` is how the document has it, and safe to show."""
 
     written: str
-    value: str = field(repr=False)
+    value: str
     referenced: bool = False
     defaulted: bool = False
     missing: tuple[str, ...] = ()
     malformed: bool = False
-    used: dict[str, str] = field(default_factory=dict, repr=False)
+    used: dict[str, str] = field(default_factory=dict)
     """Resolved value: the reference it came from."""
+
+    def __repr__(self) -> str:
+        return f"<Text {self.written!r}>"
 
 
 def resolve(written: str, env: Mapping[str, str]) -> Text:

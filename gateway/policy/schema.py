@@ -125,6 +125,9 @@ class BackendWord(Struct, frozen=True):
         about("Headers to send with every request to it."),
     ] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<backend, preset {self.preset!r}>"
+
 
 class TierWord(Struct, frozen=True):
     """One step of the spill order."""
@@ -224,6 +227,9 @@ class TenantWord(Struct, frozen=True):
     weight: Annotated[float, positive("Its share when tenants compete, against the weights of the others.")] = 1.0
     limits: Annotated[LimitsWord, about("What it may use.")] | None = None
     budget: Annotated[BudgetWord, about("What it may spend.")] | None = None
+
+    def __repr__(self) -> str:
+        return f"<tenant, {len(self.keys)} keys>"
 
 
 class ServerWord(Struct, frozen=True):

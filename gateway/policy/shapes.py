@@ -6,7 +6,6 @@ msgspec describes the structs of `schema`; this is the little of it that the rea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 
 from msgspec import NODEFAULT, Struct, inspect
@@ -14,8 +13,7 @@ from msgspec import NODEFAULT, Struct, inspect
 from gateway.policy.schema import Document
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Struct, frozen=True):
     """One value. `kind` is a word of `scalars`, or "text" or "word" (one of `words`)."""
 
     kind: str
@@ -28,21 +26,18 @@ class Leaf:
     limit: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(Struct, frozen=True):
     item: Shape
     filled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MapOf:
+class MapOf(Struct, frozen=True):
     key: Leaf
     value: Shape
     filled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A mapping with known keys."""
 
     cls: type[Struct]
@@ -50,8 +45,7 @@ class Part:
     fields: Mapping[str, Field]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """`attribute` is its name in Python, which differs when the key is a reserved word."""
 
     attribute: str

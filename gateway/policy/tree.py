@@ -8,10 +8,10 @@ number), duplicate keys and cyclic aliases are errors, and depth, size and the e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from msgspec import Struct
 
 from gateway.errors import DocumentError
 from gateway.policy.diagnose import Place, Problems, fail
@@ -24,8 +24,7 @@ _MERGE = "<<"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scalar:
+class Scalar(Struct, frozen=True, eq=False):
     """A leaf. `text` is what the document says, references unresolved; `plain` means: written without quotes."""
 
     place: Place
@@ -38,23 +37,20 @@ class Scalar:
         return self.plain and self.text in _NULLS
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sequence:
+class Sequence(Struct, frozen=True, eq=False):
     place: Place
     items: tuple[Node, ...]
     size: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
+class Entry(Struct, frozen=True, eq=False):
     """One `key: value` of a mapping; `place` is the key's."""
 
     place: Place
     value: Node
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Mapping:
+class Mapping(Struct, frozen=True, eq=False):
     place: Place
     entries: dict[str, Entry]
     size: int

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.policy import scalars, tree
 from gateway.policy.diagnose import Path, Place, Problems, listed, nearest
@@ -26,8 +27,7 @@ _CONVERT: Mapping[str, Callable[[str], float | None]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Struct, frozen=True):
     """A document as structs, and where each part of it was written."""
 
     document: Document

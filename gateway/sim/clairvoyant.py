@@ -47,8 +47,8 @@ class Ledger:
         return self._lacks(now) == ""
 
     def waits_for_time(self, now: float) -> bool:
-        """Is it closed by something that only time opens?"""
-        return self._lacks(now) in {"window", "outage"}
+        """May lapse of time alone make room? An open one counts: it was too full for those who asked."""
+        return self._lacks(now) != "slot"
 
     def fits(self, need: Need, now: float) -> bool:
         """Is there room for this request, and will it be done before the cloud fails?"""
@@ -83,6 +83,7 @@ class Ledger:
         self.owed -= unspent
 
     def _lacks(self, now: float) -> str:
+        """What it has none of: a slot, a window, its health; empty if nothing."""
         if any(outage.starts <= now < outage.ends for outage in self._outages):
             return "outage"
         if self.in_flight >= self.cap:
@@ -123,19 +124,21 @@ class Clairvoyant:
         self._queue: deque[Need] = deque()
         self._rides: dict[Ticket, _Ride] = {}
         self._records: list[Record] = []
+        self._poll = inf
 
     def run(self) -> list[Record]:
         now = 0.0
         while self._coming or self._queue or self._rides:
-            now = max(now, min(self._coming[0].at if self._coming else inf, self._stage.next(), self._alarm(now)))
+            coming = self._coming[0].at if self._coming else inf
+            now = max(now, min(coming, self._stage.next(), self._alarm()))
+            ended = len(self._records)
             for name, event in self._stage.advance(now):
                 self._seen(name, event)
             while self._coming and self._coming[0].at <= now:
                 self._queue.append(self._coming.popleft())
-            while self._queue and self._queue[0].at + self._terms.patience < now:
-                late = self._queue.popleft()
-                self._records.append(Record(late, "refused", now, queued=now - late.at, reason="patience", told=True))
-            self._serve(now)
+            self._give_up(now)
+            if now >= min(coming, self._poll) or len(self._records) > ended:
+                self._serve(now)
         return self._records
 
     @property
@@ -143,12 +146,14 @@ class Clairvoyant:
         """The clouds, for what they counted."""
         return self._stage.clouds
 
-    def _alarm(self, now: float) -> float:
-        if not self._queue:
-            return inf
-        gives_up = self._queue[0].at + self._terms.patience + 1e-9
-        waits = any(ledger.waits_for_time(now) or ledger.is_open(now) for ledger in self._ledgers.values())
-        return min(gives_up, now + POLL) if waits else gives_up
+    def _alarm(self) -> float:
+        """When the first of the queue loses patience, or a window may have opened."""
+        return min(self._poll, self._queue[0].at + self._terms.patience + 1e-9) if self._queue else inf
+
+    def _give_up(self, now: float) -> None:
+        while self._queue and self._queue[0].at + self._terms.patience < now:
+            late = self._queue.popleft()
+            self._records.append(Record(late, "refused", now, queued=now - late.at, reason="patience", told=True))
 
     def _serve(self, now: float) -> None:
         while self._queue:
@@ -162,6 +167,8 @@ class Clairvoyant:
                 None,
             )
             if placed is None:
+                timed = any(ledger.waits_for_time(now) for ledger in self._ledgers.values())
+                self._poll = now + POLL if timed else inf
                 return
             need = self._queue[placed[0]]
             del self._queue[placed[0]]

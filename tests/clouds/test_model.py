@@ -153,7 +153,12 @@ def test_a_token_limit_counts_prompts_at_once_and_answers_as_they_come(make: Mak
 
 def test_a_ramp_may_rise_by_its_step_each_second(make: Make) -> None:
     cloud = make(limits={"ramp": 2})
-    assert [sum(isinstance(cloud.arrive(Ask(), float(s)), Admitted) for _ in range(20)) for s in range(4)] == [2, 4, 6, 8]
+    assert [sum(isinstance(cloud.arrive(Ask(), float(s)), Admitted) for _ in range(20)) for s in range(4)] == [
+        2,
+        4,
+        6,
+        8,
+    ]
 
 
 def test_a_limit_may_shrink_and_what_runs_goes_on(make: Make) -> None:
@@ -199,5 +204,3 @@ def test_what_the_shell_turns_away_is_counted(make: Make) -> None:
     assert cloud.turn_away("auth", 0.0) == Refused("auth")
     assert cloud.stats(0.0).refused == {"auth": 1}
     assert repr(cloud) == "<Cloud cloud: 0 running, 0 waiting>"
-
-

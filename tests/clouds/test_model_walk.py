@@ -127,7 +127,10 @@ def test_a_day_at_a_cloud_adds_up(words: dict[str, Any], day: list[tuple[float, 
     walk.see(walk.cloud.change(changed(walk.cloud.profile, {"fail": None}), walk.now))
     walk.now += 3600.0
     walk.see(walk.cloud.due(walk.now))
-    assert all(ticket.phase == "stalled" for ticket in walk.alive.values())
+    # what is left are stalled streams, and those who wait for a stalled stream's slot
+    stalled = [ticket for ticket in walk.alive.values() if ticket.phase == "stalled"]
+    slots = walk.cloud.profile.slots
+    assert len(stalled) == len(walk.alive) or (slots is not None and len(stalled) >= slots)
     for ticket in list(walk.alive.values()):
         del walk.alive[ticket.id]
         walk.ended[ticket.id] += 1

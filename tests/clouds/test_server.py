@@ -144,7 +144,9 @@ def test_whoever_reads_the_end_of_an_answer_finds_the_slot_free(live: Live) -> N
     live(scenario, limits={"streams": 1}, laws=FAST)
 
 
-@pytest.mark.parametrize(("limit", "code"), [("rps", "limit_requests"), ("rpm", "limit_requests"), ("ramp", "limit_burst_rate")])
+@pytest.mark.parametrize(
+    ("limit", "code"), [("rps", "limit_requests"), ("rpm", "limit_requests"), ("ramp", "limit_burst_rate")]
+)
 def test_requests_above_a_rate_are_refused_in_the_clouds_own_words(live: Live, limit: str, code: str) -> None:
     async def scenario(running: Running, client: httpx.AsyncClient) -> None:
         answers = await asyncio.gather(*(ask(client) for _ in range(5)))

@@ -38,6 +38,7 @@ def test_a_preset_says_all_that_is_needed(name: str) -> None:
     assert (preset.auth_header, preset.auth_scheme) == ("Authorization", "Bearer")
     assert preset.chat_path.startswith("/")
     assert preset.dialect.fallback
+    assert presets.infos()[name].key_env == preset.key_env
     assert presets.infos()[name].base_url == presets.base_urls()[name] == preset.base_url
 
 
