@@ -11,9 +11,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -23,7 +24,7 @@ from gateway.cli import document
 from gateway.edge.server import Protocol
 from gateway.policy.compiled import Compiled
 from gateway.policy.load import sources
-from gateway.settings import Settings, read
+from gateway.settings import read
 
 log = logging.getLogger("spillgate")
 _WATCH_EVERY = 1.0
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    seen = _fingerprint(args.document)  # before it is read: a change in between is seen later, never missed
     compiled = document.read_or_report(args.document)
     if compiled is None:
         return 2
@@ -61,9 +63,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"cannot listen on {host}:{args.port or settings.port}: {error.strerror or error}", file=sys.stderr)
         return 1
     _greet(compiled, listener)
-    watch = None if args.no_reload else args.document
+    gateway = Gateway(compiled, settings)
+    watch = None if args.no_reload else _watch(gateway, args.document, seen)
     with asyncio.Runner(loop_factory=_loop) as runner:
-        return runner.run(_serve(compiled, settings, listener, args.document, watch))
+        return runner.run(_serve(gateway, listener, args.document, watch))
 
 
 class _Server(uvicorn.Server):
@@ -80,8 +83,9 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(compiled: Compiled, settings: Settings, listener: socket.socket, path: Path, watch: Path | None) -> int:
-    gateway = Gateway(compiled, settings)
+async def _serve(
+    gateway: Gateway, listener: socket.socket, path: Path, watch: Coroutine[Any, Any, None] | None
+) -> int:
     config = uvicorn.Config(
         gateway,
         http=Protocol,
@@ -101,7 +105,7 @@ async def _serve(compiled: Compiled, settings: Settings, listener: socket.socket
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.handle_exit, number, None)
     loop.add_signal_handler(signal.SIGHUP, lambda: gateway.reload(lambda: document.read(path)))
-    watcher = asyncio.create_task(_watch(gateway, watch)) if watch is not None else None
+    watcher = asyncio.create_task(watch) if watch is not None else None
     # What exists now lives as long as the process: spare the collector from walking it again and again.
     gc.collect()
     gc.freeze()
@@ -114,9 +118,11 @@ async def _serve(compiled: Compiled, settings: Settings, listener: socket.socket
     return 0
 
 
-async def _watch(gateway: Gateway, path: Path) -> None:
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+async def _watch(gateway: Gateway, path: Path, seen: Fingerprint) -> None:
     """Reload when a source file changes. Looks at sizes and times: it works on every mount, also on config maps."""
-    seen = _fingerprint(path)
     while True:
         await asyncio.sleep(_WATCH_EVERY)
         now = _fingerprint(path)
@@ -125,7 +131,7 @@ async def _watch(gateway: Gateway, path: Path) -> None:
             gateway.reload(lambda: document.read(path))
 
 
-def _fingerprint(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+def _fingerprint(path: Path) -> Fingerprint:
     found = []
     for source in sources(path):
         try:

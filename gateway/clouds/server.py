@@ -134,8 +134,8 @@ class Running:
             task.cancel()
         for name, site in self._sites.items():
             site.reset()
-            if site.profile.fail != "crash":
-                await self._doors[name].open()
+            door = self._doors[name]
+            await (door.shut() if site.profile.fail == "crash" else door.open())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that a control request asked for."""

@@ -48,14 +48,15 @@ def check_models(read: Read, problems: Problems) -> None:
 def check_serves(read: Read, problems: Problems) -> None:
     """Backends serve models that exist, under their proper names."""
     document = read.document
-    alias_of = {alias: model for model, word in document.models.items() for alias in word.aliases}
+    models = document.models
+    alias_of = {alias: model for model in models for alias in models[model].aliases if alias not in models}
     for backend, word in document.backends.items():
         for model in word.serves:
             path = ("backends", backend, "serves", model)
             if model in alias_of:
                 problems.error(read.at(*path), path, f"'{model}' is an alias", f"expected '{alias_of[model]}'")
-            elif model not in document.models:
-                hint = nearest(model, document.models)
+            elif model not in models:
+                hint = nearest(model, models)
                 problems.error(read.at(*path), path, f"unknown model '{model}'", hint)
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from gateway.clouds.fleet import parse
 from gateway.clouds.model import Cloud
-from gateway.clouds.profiles import Fleet
 from gateway.clouds.server import Running, serve
 
 Make = Callable[..., Cloud]
@@ -39,16 +38,6 @@ def make() -> Make:
     return build
 
 
-@pytest.fixture
-def fleet() -> Callable[..., Fleet]:
-    """Build a fleet of one cloud named `cloud`, on free ports."""
-
-    def build(**words: Any) -> Fleet:
-        return parse({"clouds": one(**words)})
-
-    return build
-
-
 Scenario = Callable[[Running, httpx.AsyncClient], Awaitable[None]]
 
 
@@ -58,9 +47,11 @@ def live() -> Callable[..., None]:
 
     def play(scenario: Scenario, **words: Any) -> None:
         async def scene() -> None:
-            async with await serve(parse({"clouds": one(**words)})) as running:
-                async with httpx.AsyncClient(base_url=running.base_url("cloud"), timeout=5, trust_env=False) as client:
-                    await scenario(running, client)
+            async with (
+                await serve(parse({"clouds": one(**words)})) as running,
+                httpx.AsyncClient(base_url=running.base_url("cloud"), timeout=5, trust_env=False) as client,
+            ):
+                await scenario(running, client)
 
         asyncio.run(scene())
 

@@ -120,7 +120,7 @@ def test_a_taken_port_is_an_error_and_leaves_nothing_open() -> None:
 def test_a_fleet_may_begin_with_a_cloud_that_is_down() -> None:
     async def scene() -> None:
         async with await serve(parse({"clouds": {"a": {"fail": "crash"}}})) as running:
-            with pytest.raises(OSError, match="refused|failed"):
+            with pytest.raises(OSError, match=r"refused|failed"):
                 await asyncio.open_connection("127.0.0.1", running.ports["a"])
             await running.set("a", fail=None)
             _, writer = await asyncio.open_connection("127.0.0.1", running.ports["a"])

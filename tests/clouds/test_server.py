@@ -217,3 +217,26 @@ def test_what_is_not_http_is_answered_with_400_and_closed(live: Live) -> None:
         writer.close()
 
     live(scenario)
+
+
+def test_a_large_body_is_asked_for_before_it_is_sent(live: Live) -> None:
+    async def scenario(running: Running, _: httpx.AsyncClient) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.ports["cloud"])
+        body = json.dumps(chat(stream=False)).encode()
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\nconnection: close\r\n"
+        writer.write(head + b"content-length: %d\r\n\r\n" % len(body))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+        writer.close()
+
+    live(scenario, laws=FAST)
+
+
+def test_cut_for_lack_of_capacity_is_a_finish_reason(live: Live) -> None:
+    async def scenario(running: Running, client: httpx.AsyncClient) -> None:
+        answer = await ask(client)
+        assert chunks(answer.text)[-1]["choices"][0]["finish_reason"] == "insufficient_system_resource"
+        assert running.stats()["cloud"]["cut"] == 1
+
+    live(scenario, laws=FAST, faults={"no_resource": 1})
