@@ -51,6 +51,7 @@ bench: setup
 	@MEASURE=$(MEASURE) tests/bench/run
 
 lock: setup-dev
+	$(PIP) install uv
 	$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml --group build -o requirements.lock
 	$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -95,7 +95,9 @@ class Load:
                 await asyncio.sleep(wait)
             self.late = max(self.late, clock() - began - need.at)
             self.sent += 1
-            self._client.send(Exchange(need.stream, partial(self._finished, need)), "POST", "/v1/chat/completions", body)
+            self._client.send(
+                Exchange(need.stream, partial(self._finished, need)), "POST", "/v1/chat/completions", body
+            )
         if self._needs:
             await self._all.wait()
 

@@ -93,8 +93,12 @@ def _print(request: Request, policy: str, candidates: tuple[Candidate, ...], out
     width = max((len(candidate.backend) for candidate in candidates), default=10)
     for candidate in candidates:
         mark = "▶" if candidate.chosen else " "
-        state = "takes it" if candidate.chosen else "; ".join(candidate.why_not) or "has room, but is not the first choice"
-        limits = " ".join(f"{room.kind} {room.used:g}/{room.limit:g}" for room in candidate.room) or "no declared limits"
+        state = (
+            "takes it" if candidate.chosen else "; ".join(candidate.why_not) or "has room, but is not the first choice"
+        )
+        limits = (
+            " ".join(f"{room.kind} {room.used:g}/{room.limit:g}" for room in candidate.room) or "no declared limits"
+        )
         print(f" {mark} tier {candidate.tier + 1}  {candidate.backend:<{width}}  {state:<40}  {limits}")
     for name in out:
         print(f"   assumed out: {name}")

@@ -83,9 +83,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(
-    gateway: Gateway, listener: socket.socket, path: Path, watch: Coroutine[Any, Any, None] | None
-) -> int:
+async def _serve(gateway: Gateway, listener: socket.socket, path: Path, watch: Coroutine[Any, Any, None] | None) -> int:
     config = uvicorn.Config(
         gateway,
         http=Protocol,

@@ -57,7 +57,9 @@ def build(inside: Inside) -> Starlette:
 
     async def ready(request: Request) -> Response:
         is_ready, detail = inside.ready()
-        return _json(request, inside, 200 if is_ready else 503, {"status": "ready" if is_ready else "not ready", **detail})
+        return _json(
+            request, inside, 200 if is_ready else 503, {"status": "ready" if is_ready else "not ready", **detail}
+        )
 
     async def metrics(request: Request) -> Response:
         if (refusal := _admin(request, inside)) is not None:
@@ -95,7 +97,8 @@ def _call(request: Request, inside: Inside) -> Call:
 
 def _models(live: Live) -> bytes:
     found = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "spillgate", "root": model} for name, model in live.names.items()
+        {"id": name, "object": "model", "created": 0, "owned_by": "spillgate", "root": model}
+        for name, model in live.names.items()
     ]
     return msgspec.json.encode({"object": "list", "data": found})
 

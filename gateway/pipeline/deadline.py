@@ -8,15 +8,15 @@ import asyncio
 class Deadline:
     """Cancels the current task after `seconds`; `expired` tells this cancellation from any other.
 
-        deadline = Deadline(loop, seconds)
-        try:
-            await something()
-        except asyncio.CancelledError:
-            if not deadline.caught():
-                raise
-            ...                       # it was the deadline
-        finally:
-            deadline.close()
+    deadline = Deadline(loop, seconds)
+    try:
+        await something()
+    except asyncio.CancelledError:
+        if not deadline.caught():
+            raise
+        ...                       # it was the deadline
+    finally:
+        deadline.close()
     """
 
     __slots__ = ("_handle", "_task", "expired")

@@ -57,7 +57,10 @@ def exhausted(call: Call, last: Outcome | None, timeout: str) -> RequestError:
     if isinstance(last, Limited):
         wait = last.retry_after or 5.0
         return LimitReached(
-            "The clouds' rate limits are used up.", code="upstream_limited", retry_after=min(wait, 120.0), details=details
+            "The clouds' rate limits are used up.",
+            code="upstream_limited",
+            retry_after=min(wait, 120.0),
+            details=details,
         )
     if isinstance(last, Overloaded):
         return NoCapacity("The clouds are overloaded.", code="upstream_overloaded", retry_after=5.0, details=details)

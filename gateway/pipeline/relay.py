@@ -9,6 +9,7 @@ do not reset it and an ordinary event costs no timer.
 from __future__ import annotations
 
 import asyncio
+
 from gateway.core.nouns import Abandoned, Failed, Outcome, Overloaded, Served
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.live import Line, Live

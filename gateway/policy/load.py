@@ -28,14 +28,19 @@ _SUFFIXES = frozenset({".yaml", ".yml"})
 
 def load(source: Path, env: Mapping[str, str], presets: Mapping[str, PresetInfo]) -> Compiled:
     """Read and compile a file or a folder. Raises `DocumentError`, also when there is nothing to read."""
-    if not source.exists():
-        raise fail(Place(str(source), 1, 1), (), "there is no such file or folder")
-    files = sources(source)
-    if not files:
-        raise fail(Place(str(source), 1, 1), (), "the folder holds no document", "expected files named *.yaml or *.yml")
-    if len(files) > MOST_FILES:
-        raise fail(Place(str(source), 1, 1), (), f"{len(files)} files", f"at most {MOST_FILES} are allowed")
-    return _compile(((str(file), _text(file)) for file in files), env, presets)
+    place = Place(str(source), 1, 1)
+    try:
+        if not source.exists():
+            raise fail(place, (), "there is no such file or folder")
+        files = sources(source)
+        if not files:
+            raise fail(place, (), "the folder holds no document", "expected files named *.yaml or *.yml")
+        if len(files) > MOST_FILES:
+            raise fail(place, (), f"{len(files)} files", f"at most {MOST_FILES} are allowed")
+        texts = [(str(file), _text(file)) for file in files]
+    except OSError as error:
+        raise fail(place, (), f"cannot be read: {error.strerror}") from None
+    return _compile(texts, env, presets)
 
 
 def load_text(text: str, env: Mapping[str, str], presets: Mapping[str, PresetInfo], name: str = "<inline>") -> Compiled:
@@ -57,11 +62,8 @@ def _text(file: Path) -> str:
     name = str(file)
     if not file.is_file():
         raise fail(Place(name, 1, 1), (), "is not a file")
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise fail(Place(name, 1, 1), (), f"cannot be read: {error.strerror}") from None
+    with file.open("rb") as stream:
+        data = stream.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise _too_large(name)
     try:

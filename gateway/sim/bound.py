@@ -49,7 +49,9 @@ def capacity(profile: Profile, outages: tuple[Outage, ...], since: float, until:
     """Output tokens that a cloud can produce between two times (seconds), or is allowed to take on."""
     span, limits = until - since, profile.limits
     down = sum(
-        max(0.0, min(outage.ends, until) - max(outage.starts, since)) for outage in outages if outage.cloud == profile.name
+        max(0.0, min(outage.ends, until) - max(outage.starts, since))
+        for outage in outages
+        if outage.cloud == profile.name
     )
     most = [rate(profile, shape.longest) * (span - down) if span > down else 0.0]
     for limit, window, worth in (
@@ -98,7 +100,11 @@ def sustained(fleet: Fleet, answer: float, prompt: float) -> float:
     for profile in fleet.clouds:
         limits = profile.limits
         most = [rate(profile, answer) / answer]
-        for limit, window, cost in ((limits.tpm, 60.0, answer + prompt), (limits.rpm, 60.0, 1.0), (limits.rps, 1.0, 1.0)):
+        for limit, window, cost in (
+            (limits.tpm, 60.0, answer + prompt),
+            (limits.rpm, 60.0, 1.0),
+            (limits.rps, 1.0, 1.0),
+        ):
             if limit is not None:
                 most.append(limit / window / cost)
         total += min(most)

@@ -116,7 +116,9 @@ class _Ride:
 class Clairvoyant:
     """One replay. `run` returns a record for every need, in the order in which they ended."""
 
-    def __init__(self, fleet: Fleet, needs: tuple[Need, ...], outages: tuple[Outage, ...], terms: Terms, seed: int) -> None:
+    def __init__(
+        self, fleet: Fleet, needs: tuple[Need, ...], outages: tuple[Outage, ...], terms: Terms, seed: int
+    ) -> None:
         self._stage = Stage(fleet, outages, seed)
         self._ledgers = {profile.name: Ledger(profile, outages) for profile in fleet.clouds}
         self._terms = terms

@@ -81,7 +81,14 @@ def mean_prompt() -> float:
 
 
 def surge(
-    capacity: float, outage: str, seed: int, *, times: float = 6.0, calm: float = 8.0, peak: float = 20.0, out: float = 6.0
+    capacity: float,
+    outage: str,
+    seed: int,
+    *,
+    times: float = 6.0,
+    calm: float = 8.0,
+    peak: float = 20.0,
+    out: float = 6.0,
 ) -> Scene:
     """Calm at half the fleet's `capacity` (requests/s), a surge of `times` the capacity, calm again.
 

@@ -47,20 +47,31 @@ from gateway.sim.stage import Stage
 MODEL = "deepseek-r2"
 REPORT_EVERY = 64
 """tokens between two reports of progress, as live"""
-_LIMITS: dict[str, RefusalKind] = {"rpm": "rpm", "tpm": "tpm", "burst": "burst", "concurrency": "concurrency", "quota": "quota"}
+_LIMITS: dict[str, RefusalKind] = {
+    "rpm": "rpm",
+    "tpm": "tpm",
+    "burst": "burst",
+    "concurrency": "concurrency",
+    "quota": "quota",
+}
 
 
 def plan_of(
-    fleet: Fleet, terms: Terms, *, max_length: int = 1000, retry: RetryRules = RetryRules(), breaker: BreakerRules = BreakerRules()
+    fleet: Fleet,
+    terms: Terms,
+    *,
+    max_length: int = 1000,
+    retry: RetryRules = RetryRules(),
+    breaker: BreakerRules = BreakerRules(),
 ) -> Plan:
     """One tier over the whole fleet, every limit declared truly."""
     names = tuple(profile.name for profile in fleet.clouds)
-    policy = Policy(
-        "surge", (Tier(names),), QueueRules(terms.patience, max_length), retry=retry, breaker=breaker
-    )
+    policy = Policy("surge", (Tier(names),), QueueRules(terms.patience, max_length), retry=retry, breaker=breaker)
     return Plan(
         models={MODEL: Model(MODEL, policy.name)},
-        backends={profile.name: Backend(profile.name, profile.name, {MODEL: profile.models[0]}) for profile in fleet.clouds},
+        backends={
+            profile.name: Backend(profile.name, profile.name, {MODEL: profile.models[0]}) for profile in fleet.clouds
+        },
         accounts={profile.name: Account(profile.name, profile.limits) for profile in fleet.clouds},
         policies={policy.name: policy},
     )
@@ -193,7 +204,9 @@ def _ending(refused: Refused) -> Outcome:
     return Overloaded(refused.retry_after) if refused.kind == "overloaded" else Failed("connect")
 
 
-def rehearse(plan: Plan, fleet: Fleet, needs: tuple[Need, ...], outages: tuple[Outage, ...], seed: int = 0) -> Rehearsal:
+def rehearse(
+    plan: Plan, fleet: Fleet, needs: tuple[Need, ...], outages: tuple[Outage, ...], seed: int = 0
+) -> Rehearsal:
     """Run a demand through a dispatcher with this plan. Backends must be named like the fleet's clouds."""
     stage = Stage(fleet, outages, seed)
     shell = _Shell(plan, stage, seed)

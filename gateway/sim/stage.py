@@ -21,7 +21,10 @@ class Stage:
 
     def __init__(self, fleet: Fleet, outages: Iterable[Outage], seed: int) -> None:
         self.clouds = {
-            profile.name: Cloud(replace(profile, answer=replace(AS_ASKED, reasoning=profile.answer.reasoning)), Random(f"{seed}/{profile.name}"))
+            profile.name: Cloud(
+                replace(profile, answer=replace(AS_ASKED, reasoning=profile.answer.reasoning)),
+                Random(f"{seed}/{profile.name}"),
+            )
             for profile in fleet.clouds
         }
         self._edges = sorted(

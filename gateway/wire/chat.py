@@ -23,7 +23,13 @@ class Chat:
     __slots__ = ("_options", "_rest", "include_usage", "max_tokens", "model", "prompt_bytes", "stream")
 
     def __init__(
-        self, model: str, stream: bool, max_tokens: int | None, options: dict[str, object] | None, rest: bytes, size: int
+        self,
+        model: str,
+        stream: bool,
+        max_tokens: int | None,
+        options: dict[str, object] | None,
+        rest: bytes,
+        size: int,
     ) -> None:
         self.model = model
         self.stream = stream

@@ -22,7 +22,9 @@ DONE = b"data: [DONE]\n\n"
 FrameKind = Literal["comment", "empty", "token", "finish", "usage", "done", "unknown"]
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_MARK = re.compile(rb'finish_reason"\s*:\s*"|\[DONE\]|"error"|"usage"\s*:\s*\{|event:|"base_resp"|"object"\s*:\s*"error"')
+_MARK = re.compile(
+    rb'finish_reason"\s*:\s*"|\[DONE\]|"error"|"usage"\s*:\s*\{|event:|"base_resp"|"object"\s*:\s*"error"'
+)
 _TOKEN = re.compile(rb'"(?:content|reasoning_content|reasoning|arguments|refusal|text)"\s*:\s*"[^"]')
 
 

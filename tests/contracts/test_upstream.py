@@ -125,7 +125,9 @@ def test_it_posts_the_bytes_with_the_key_and_reads_the_answer(client: Callable[[
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"content-length: 5\r\n\r\nabc", b"de"),
     ],
 )
-def test_however_it_is_framed_the_body_is_the_same(client: Callable[[str], Upstream], pieces: tuple[bytes, ...]) -> None:
+def test_however_it_is_framed_the_body_is_the_same(
+    client: Callable[[str], Upstream], pieces: tuple[bytes, ...]
+) -> None:
     async def scenario() -> None:
         async with serving(answering(*pieces), answering(*pieces)) as server:
             upstream = client(server.url)
@@ -167,7 +169,9 @@ def test_a_body_that_breaks_off_is_an_error(client: Callable[[str], Upstream], p
     run(scenario)
 
 
-@pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 2",), (b"SMTP ready\r\n",), (OK + b"a: " + b"x" * 70_000 + b"\r\n\r\n",)])
+@pytest.mark.parametrize(
+    "pieces", [(), (b"HTTP/1.1 2",), (b"SMTP ready\r\n",), (OK + b"a: " + b"x" * 70_000 + b"\r\n\r\n",)]
+)
 def test_no_proper_head_is_an_error(client: Callable[[str], Upstream], pieces: tuple[bytes, ...]) -> None:
     async def scenario() -> None:
         async with serving(closing(*pieces)) as server:

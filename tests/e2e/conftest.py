@@ -18,7 +18,12 @@ import httpx
 import pytest
 
 HERE = Path(__file__).parent
-KEYS = {"ACME_KEY": "sk-acme-1", "SLOW_KEY": "sk-slow-1", "ARK_KEY": "sk-ark-pretend", "DEEPSEEK_KEY": "sk-deepseek-pretend"}
+KEYS = {
+    "ACME_KEY": "sk-acme-1",
+    "SLOW_KEY": "sk-slow-1",
+    "ARK_KEY": "sk-ark-pretend",
+    "DEEPSEEK_KEY": "sk-deepseek-pretend",
+}
 
 
 class Process:
@@ -176,6 +181,8 @@ def spillgate() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "gateway", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **env}, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env={**os.environ, **env}, check=False
+        )
 
     return run

@@ -66,7 +66,9 @@ def test_a_broken_request_gets_a_clear_answer(
     before = gateway.clouds.stats()
     sent = {"authorization": f"Bearer {key}", **headers}
     sent = {name: value for name, value in sent.items() if value}
-    answer = httpx.request(method, gateway.url + path, content=body, headers={n: v.encode("latin-1") for n, v in sent.items()})
+    answer = httpx.request(
+        method, gateway.url + path, content=body, headers={n: v.encode("latin-1") for n, v in sent.items()}
+    )
     assert answer.status_code == status, answer.text[:300]
     error = answer.json()["error"]
     assert error["code"] == code
@@ -91,7 +93,9 @@ def test_a_chunked_body_is_bounded_too(gateway: Any, key: str) -> None:
     assert answer.status_code == 413
 
 
-@pytest.mark.parametrize("junk", [b"\x00\x01\x02\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "junk", [b"\x00\x01\x02\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n"]
+)
 def test_what_is_not_http_is_answered_or_hung_up_on(gateway: Any, junk: bytes) -> None:
     host, port = gateway.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as client:

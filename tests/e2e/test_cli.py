@@ -42,7 +42,9 @@ def test_check_says_what_it_read(spillgate: Any) -> None:
 
 def test_check_reports_every_problem_with_its_line_and_a_hint(spillgate: Any, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
-    broken.write_text((HERE / "gateway.yaml").read_text().replace("max_wait: 2s", "max_wiat: 2s").replace("[own]}", "[owm]}"))
+    broken.write_text(
+        (HERE / "gateway.yaml").read_text().replace("max_wait: 2s", "max_wiat: 2s").replace("[own]}", "[owm]}")
+    )
     found = spillgate("check", str(broken), **ENV)
     assert found.returncode == 2
     lines = [line for line in found.stderr.splitlines() if line.startswith(str(broken))]
@@ -59,7 +61,7 @@ def test_explain_says_who_takes_it_and_why_not_the_others(spillgate: Any) -> Non
     assert found.returncode == 0
     assert "▶ tier 1  own" in found.stdout
     told = json.loads(spillgate("explain", DOCUMENT, "--out", "own", "--json", **ENV).stdout)
-    assert [c["backend"] for c in told["candidates"] if c["chosen"]][0] in {"ark", "deepseek"}
+    assert next(c["backend"] for c in told["candidates"] if c["chosen"]) in {"ark", "deepseek"}
     assert spillgate("explain", DOCUMENT, "--model", "r3", **ENV).returncode == 2
     everybody = spillgate("explain", DOCUMENT, "--out", "own", "--out", "ark", "--out", "deepseek", **ENV)
     assert everybody.returncode == 1

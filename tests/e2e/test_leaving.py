@@ -14,13 +14,22 @@ import pytest
 BODY = {"model": "r2", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2000}
 
 
+def head(key: str, length: int) -> bytes:
+    lines = (
+        "POST /v1/chat/completions HTTP/1.1",
+        "host: x",
+        f"authorization: Bearer {key}",
+        f"content-length: {length}",
+    )
+    return "\r\n".join((*lines, "", "")).encode()
+
+
 def raw(gateway: Any, key: str, **fields: object) -> socket.socket:
     """A request on a plain socket, so that leaving is just closing it."""
     body = json.dumps({**BODY, **fields}).encode()
     host, port = gateway.url.removeprefix("http://").split(":")
     client = socket.create_connection((host, int(port)))
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: {len(body)}\r\n\r\n"
-    client.sendall(head.encode() + body)
+    client.sendall(head(key, len(body)) + body)
     return client
 
 
@@ -67,8 +76,7 @@ def test_leaving_the_queue_leaves_nothing_behind(gateway: Any, key: str) -> None
 def test_leaving_before_the_body_is_complete_leaves_nothing_behind(gateway: Any, key: str) -> None:
     host, port = gateway.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as client:
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 500\r\n\r\n{{"
-        client.sendall(head.encode())
+        client.sendall(head(key, 500) + b"{")
         time.sleep(0.05)
     wait_for(lambda: gateway.status()["active"] == 0)
 
@@ -81,7 +89,9 @@ def test_a_slot_freed_by_one_who_left_serves_the_next(gateway: Any, key: str) ->
         async with httpx.AsyncClient() as http:
             headers = {"authorization": f"Bearer {key}"}
             task = asyncio.create_task(
-                http.post(f"{gateway.base}/chat/completions", json={**BODY, "max_tokens": 4}, headers=headers, timeout=10)
+                http.post(
+                    f"{gateway.base}/chat/completions", json={**BODY, "max_tokens": 4}, headers=headers, timeout=10
+                )
             )
             await asyncio.sleep(0.2)
             assert not task.done()

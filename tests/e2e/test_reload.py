@@ -38,7 +38,9 @@ def soon(condition: Callable[[], bool], within: float = 5.0) -> None:
 def test_a_change_takes_hold_while_a_stream_goes_on(start: Any, document: Path, key: str) -> None:
     gateway = start(document)
     headers = {"authorization": f"Bearer {key}"}
-    with httpx.stream("POST", f"{gateway.base}/chat/completions", json={**BODY, "stream": True, "max_tokens": 300}, headers=headers) as stream:
+    with httpx.stream(
+        "POST", f"{gateway.base}/chat/completions", json={**BODY, "stream": True, "max_tokens": 300}, headers=headers
+    ) as stream:
         assert stream.headers["x-spillgate-backend"] == "own"
         blocks = stream.iter_bytes()
         text = next(blocks)

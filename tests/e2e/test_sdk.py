@@ -12,7 +12,10 @@ import pytest
 
 MESSAGES: Any = [{"role": "user", "content": "Why do dams have spillways?"}]
 TOOLS: Any = [
-    {"type": "function", "function": {"name": "level", "parameters": {"type": "object", "properties": {"dam": {"type": "string"}}}}}
+    {
+        "type": "function",
+        "function": {"name": "level", "parameters": {"type": "object", "properties": {"dam": {"type": "string"}}}},
+    }
 ]
 
 

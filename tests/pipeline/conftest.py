@@ -74,7 +74,9 @@ class House:
 
     async def ask(self, body: bytes | None = None, key: str = "", **fields: Any) -> tuple[Response, Call]:
         self._serial += 1
-        raw = body if body is not None else json.dumps({"model": "r2", "messages": [{"role": "user"}], **fields}).encode()
+        raw = (
+            body if body is not None else json.dumps({"model": "r2", "messages": [{"role": "user"}], **fields}).encode()
+        )
 
         async def read() -> bytes:
             return raw

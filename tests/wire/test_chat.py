@@ -47,7 +47,12 @@ def test_a_client_that_asks_for_usage_is_remembered() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "limit"),
-    [({"max_tokens": 5}, 5), ({"max_completion_tokens": 7, "max_tokens": 9}, 7), ({"max_tokens": None}, None), ({}, None)],
+    [
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 7, "max_tokens": 9}, 7),
+        ({"max_tokens": None}, None),
+        ({}, None),
+    ],
 )
 def test_the_output_limit_is_read_from_either_field(fields: dict[str, object], limit: int | None) -> None:
     assert parse(encode(**fields)).max_tokens == limit

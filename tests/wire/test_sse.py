@@ -50,7 +50,9 @@ def test_a_frame_means_what_it_says(frame: bytes, kind: str) -> None:
 def test_finish_and_usage_are_read_wherever_they_stand() -> None:
     frame = sse.read(chunk({"content": "."}, "length", usage=USAGE))
     assert (frame.kind, frame.finish, frame.usage) == ("token", "length", Usage(3, 4))
-    inside = b'data: {"choices":[{"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":1,"completion_tokens":2}}]}\n\n'
+    inside = (
+        b'data: {"choices":[{"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":1,"completion_tokens":2}}]}\n\n'
+    )
     assert sse.read(inside).usage == Usage(1, 2)
     assert sse.read(chunk({"role": "x"}, usage=USAGE)).usage == Usage(3, 4)
 

@@ -1,0 +1,181 @@
+"""What a valid document means."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from gateway.core.nouns import Account, Limits, Model, Price, Request, RetryRules
+from gateway.errors import DocumentError
+from gateway.policy.compiled import Compiled, Connection, PresetInfo
+from gateway.policy.load import load_text
+from gateway.policy.walk import read
+
+Compile = Callable[[str], Compiled]
+
+SMALL = """\
+models: {r2: {}}
+backends:
+  own: {preset: openai, base_url: "http://h/v1/", serves: {r2: x}}
+policies:
+  only: {tiers: [{backends: [own]}]}
+"""
+
+
+def test_everything_arrives_where_it_belongs(valid: str, compile_text: Compile) -> None:
+    compiled = compile_text(valid)
+    plan = compiled.plan
+    assert plan.models == {"r2": Model("r2", "surge", ("deepseek-reasoner",)), "flash": Model("flash", "cheap")}
+    assert plan.accounts == {
+        "own": Account("own", Limits(streams=48)),
+        "ark-main": Account("ark-main", Limits(streams=200, rpm=3000)),
+    }
+    ark = plan.backends["ark"]
+    assert (ark.account, ark.serves) == ("ark-main", {"r2": "deepseek-v4-pro", "flash": "deepseek-v4-flash"})
+    assert ark.price == Price(1.0, 4.0, None, "CNY")
+    surge = plan.policies["surge"]
+    assert [tier.backends for tier in surge.tiers] == [("own",), ("ark",)]
+    assert surge.tiers[1].when_text == 'request.class == "interactive"'
+    assert (surge.queue.max_wait, surge.queue.max_length, surge.retry) == (20.0, 1000, RetryRules(0.1))
+    assert plan.policies["cheap"].tiers[0].weights == {"ark": 2.0, "own": 1.0}
+    assert compiled.connections["own"] == Connection("openai", "http://10.0.0.5:8000/v1")
+    assert compiled.connections["ark"].base_url == "https://ark.example/api/v3"
+    assert compiled.connections["ark"].key == "ark-key-nobody-may-see"
+    assert (compiled.max_body, compiled.currency, compiled.warnings) == (2**24, "CNY", ())
+
+
+def test_a_condition_is_compiled(valid: str, compile_text: Compile) -> None:
+    when = compile_text(valid).plan.policies["surge"].tiers[1].when
+    assert when is not None
+    assert when(Request("1", "acme", "r2", "interactive", 1, None, stream=False, arrived=0.0))
+    assert not when(Request("1", "acme", "r2", "batch", 1, None, stream=False, arrived=0.0))
+
+
+def test_tenants_are_known_by_the_digests_of_their_keys(valid: str, compile_text: Compile) -> None:
+    digest = hashlib.sha256(b"one-more-key").hexdigest()
+    acme, zeta = compile_text(valid.replace('["${ACME_KEY}"]', f'["${{ACME_KEY}}", sha256:{digest}]')).tenants
+    assert acme.key_hashes == (hashlib.sha256(b"acme-key-nobody-may-see").digest(), bytes.fromhex(digest))
+    assert (acme.class_, zeta.class_, zeta.weight, zeta.limits) == ("interactive", "standard", 1.0, Limits())
+
+
+def test_no_repr_shows_a_secret(valid: str, env: Mapping[str, str], compile_text: Compile) -> None:
+    from gateway.policy.diagnose import Problems
+    from gateway.policy.tree import Mapping as Tree
+    from gateway.policy.tree import compose
+
+    text = valid.replace("    account:", '    headers: {X-Team: "${ARK_API_KEY}"}\n    account:')
+    assert "may-see" not in repr(compile_text(text))
+    root = compose(text, "doc.yaml", Problems())
+    assert isinstance(root, Tree)
+    assert "may-see" not in repr(read(root, env, Problems()))
+
+
+def test_the_only_policy_is_every_models_policy(compile_text: Compile) -> None:
+    compiled = compile_text(SMALL)
+    assert compiled.plan.models["r2"].policy == "only"
+    assert compiled.connections["own"].base_url == "http://h/v1"
+    assert compiled.tenants == ()
+
+
+def test_numbers_may_come_from_the_environment(compile_text: Compile) -> None:
+    text = SMALL.replace("serves:", 'limits: {rpm: "${RPM}", tpm: "${TPM:-1.5k}"}, serves:')
+    assert compile_text(text).plan.accounts["own"].limits == Limits(rpm=600, tpm=1500)
+
+
+def test_words_that_yaml_would_turn_into_something_else_stay_words(compile_text: Compile) -> None:
+    text = SMALL.replace("serves: {r2: x}", "serves: {r2: 1.10}, labels: {country: no, time: 1:30, zip: 0123}")
+    backend = compile_text(text).plan.backends["own"]
+    assert backend.serves == {"r2": "1.10"}
+    assert backend.labels == {"country": "no", "time": "1:30", "zip": "0123"}
+
+
+def test_an_anchor_can_be_merged_and_what_stands_beside_it_wins(compile_text: Compile) -> None:
+    text = SMALL.replace("  own: {", "  own: &own {").replace(
+        "policies:", "  two: {<<: *own, base_url: 'http://two'}\n  three: {<<: [*own, {key: k}]}\npolicies:"
+    )
+    connections = compile_text(text.replace("[own]", "[own, two, three]")).connections
+    assert connections["two"] == Connection("openai", "http://two")
+    assert connections["three"] == Connection("openai", "http://h/v1", "k")
+
+
+def test_an_account_takes_its_limits_from_whoever_declares_them(compile_text: Compile) -> None:
+    backend = "{preset: openai, base_url: 'http://h', serves: {r2: x}, account: one"
+    text = SMALL.replace(
+        "policies:",
+        f"  b: {backend}}}\n  c: {backend}, limits: {{rpm: 5}}}}\n  d: {backend}, limits: {{rpm: 5}}}}\npolicies:",
+    )
+    assert compile_text(text.replace("[own]", "[own, b, c, d]")).plan.accounts["one"].limits == Limits(rpm=5)
+
+
+def test_prices_name_their_currency(compile_text: Compile) -> None:
+    text = SMALL.replace("serves:", "price: {input: 1, output: 2}, serves:") + "currency: USD\n"
+    price = compile_text(text).plan.backends["own"].price
+    assert price is not None
+    assert price.currency == "USD"
+
+
+def test_prices_in_two_currencies_are_not_compared(compile_text: Compile) -> None:
+    other = (
+        "  b: {preset: openai, base_url: 'http://h', serves: {r2: x}, price: {input: 1, output: 2, currency: USD}}\n"
+    )
+    text = SMALL.replace("serves:", "price: {input: 1, output: 2}, serves:").replace("policies:", other + "policies:")
+    compile_text(text.replace("[own]", "[own, b]"))
+    with pytest.raises(DocumentError, match=r"tiers\[0\]\.choose: prices in CNY and USD cannot be compared"):
+        compile_text(text.replace("[own]", "[own, b], choose: cheapest"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "warning"),
+    [
+        ("{tiers:", "{hedge: {}, tiers:", "5:10: policies.only.hedge: understood, but not in effect"),
+        ("{tiers:", "{affinity: prefix, tiers:", "5:10: policies.only.affinity: understood, but not in effect"),
+        ("{tiers:", "{cache: {ttl: 10m}, tiers:", "5:10: policies.only.cache: understood, but not in effect"),
+        (
+            "models:",
+            "tenants: {a: {keys: ['${ACME_KEY}'], budget: {amount: 1}}}\nmodels:",
+            "1:40: tenants.a.budget: understood, but not in effect",
+        ),
+        ("{tiers:", "{affinity: none, tiers:", ""),
+        (
+            "policies:",
+            "  idle: {preset: openai, base_url: 'http://h', serves: {r2: x}}\npolicies:",
+            "no tier of any policy",
+        ),
+        ("  only:", "  idle: {tiers: [{backends: [own]}]}\n  only:", "5:3: policies.idle: no model uses"),
+        ("[own]", "[own], weights: {own: 1}", "has no effect without `choose: weighted`"),
+        ("[own]", "[own], choose: cheapest", "backend 'own' has no price"),
+        ("serves:", "key: plain-key, serves:", "the key is written in the document (better: key: ${NAME})"),
+    ],
+)
+def test_what_is_doubtful_is_a_warning(old: str, new: str, warning: str, compile_text: Compile) -> None:
+    warnings = compile_text(SMALL.replace(old, new).replace("{r2: {}}", "{r2: {policy: only}}")).warnings
+    assert [str(found) for found in warnings if warning in str(found)] == [str(found) for found in warnings]
+    assert len(warnings) == bool(warning)
+
+
+def test_a_condition_from_the_environment_is_not_shown_when_it_is_wrong(compile_text: Compile) -> None:
+    with pytest.raises(DocumentError) as caught:
+        compile_text(SMALL.replace("[own]", "[own], when: '${CEL}'"))
+    assert "may-see" not in str(caught.value)
+    assert "nobody" not in str(caught.value)
+    assert "details are not shown" in str(caught.value)
+
+
+def test_a_secret_in_the_wrong_place_is_shown_as_its_reference(compile_text: Compile) -> None:
+    with pytest.raises(DocumentError) as caught:
+        compile_text(SMALL.replace("models: {r2: {}}", "models: {r2: {aliases: ['${ACME_KEY}', '${ACME_KEY}']}}"))
+    assert "the alias '${ACME_KEY}' is taken" in str(caught.value)
+
+
+def test_a_preset_without_a_known_variable_suggests_one(presets: dict[str, PresetInfo]) -> None:
+    with pytest.raises(DocumentError, match=r"key: \$\{DEEPSEEK_API_KEY\}"):
+        load_text(SMALL.replace("preset: openai", "preset: deepseek"), {}, presets)
+
+
+def test_an_empty_environment_and_no_presets_are_told_plainly() -> None:
+    with pytest.raises(DocumentError) as caught:
+        load_text(SMALL.replace("serves:", "key: '${ANY}', serves:"), {}, {})
+    assert "unknown preset 'openai' (there is none)" in str(caught.value)
+    assert "ANY is not set (export it, or give a default" in str(caught.value)
