@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,15 +106,22 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+@contextlib.contextmanager
+def _written(document: Mapping[str, Any]) -> Iterator[Path]:
+    """The fleet file of this run, for as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="spillgate-demo-") as scratch:
+        path = Path(scratch, "clouds.yaml")
+        path.write_text(yaml.safe_dump(dict(document), sort_keys=False), encoding="utf-8")
+        yield path
+
+
 async def _guarded(play: Play, args: argparse.Namespace, console: Console) -> int:
     """Any of the three ways of being told to stop cancels the play, so that its children are ended."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, task.cancel)
-    with tempfile.TemporaryDirectory(prefix="spillgate-demo-") as scratch:
-        fleet_path = Path(scratch, "clouds.yaml")
-        fleet_path.write_text(yaml.safe_dump(dict(play.fleet_document), sort_keys=False), encoding="utf-8")
+    with _written(play.fleet_document) as fleet_path:
         async with demo_children.mock(fleet_path, play.seed) as clouds:
             control, urls = await demo_children.mock_ports(clouds)
             async with demo_children.gateway(play.policy_path, args.port, urls) as child:
@@ -144,15 +151,19 @@ async def _perform(play: Play, args: argparse.Namespace, console: Console, url: 
 
 def greet(console: Console, url: str) -> None:
     """Two ways to talk to it while it runs."""
-    asked = f'{{"model": "{MODEL}", "stream": true, "max_tokens": 60, "messages": [{{"role": "user", "content": "hello"}}]}}'
-    lines = [
-        "", "Talk to it while it runs:", "",
+    messages = '[{"role": "user", "content": "hello"}]'
+    lines = (
+        "",
+        "Talk to it while it runs:",
+        "",
         f"  curl -N {url}/v1/chat/completions -H 'content-type: application/json' \\",
-        f"    -d '{asked}'", "",
+        f"""    -d '{{"model": "{MODEL}", "stream": true, "max_tokens": 60, "messages": {messages}}}'""",
+        "",
         "  from openai import OpenAI",
         f'  client = OpenAI(base_url="{url}/v1", api_key="any")',
-        f'  client.chat.completions.create(model="{MODEL}", max_tokens=60, messages=[{{"role": "user", "content": "hello"}}])', "",
-    ]  # fmt: skip
+        f'  client.chat.completions.create(model="{MODEL}", max_tokens=60, messages={messages})',
+        "",
+    )
     for text in lines:
         console.print(text, markup=False, soft_wrap=True)
 
@@ -217,7 +228,7 @@ class _Performance:
         view = demo_view.View()
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(view.draw(await self._moment()), refresh=True)
+                live.update(view.draw(await self._moment(), self._console.width), refresh=True)
                 await asyncio.sleep(FRAMES)
 
     async def _moment(self) -> demo_view.Moment:

@@ -79,7 +79,7 @@ class Report:
         }
         refused = self.score.turned_away
         return [
-            Check("no cloud saw more than its limits", not above, ", ".join(above) or "0 overruns"),
+            Check("no request reached a cloud above a limit", not above, ", ".join(above) or "0 overruns"),
             Check(
                 "no cloud had to refuse",
                 not said_no,

@@ -17,8 +17,14 @@ from gateway.cli.demo_report import PROMPT, CloudReport, Report
 from gateway.sim.demand import Scene
 from gateway.sim.score import Score
 
-BAR = 16
+BAR, CURVE = 14, 60
+WIDE = 100
+_KINDS = ("streams", "rpm", "tpm", "rps", "ramp")
 SPARKS = "▁▂▃▄▅▆▇█"
+_NOTE = """over     limits above which a request arrived, by the cloud's count. Tokens are counted as they flow:
+         what runs may carry a minute's tokens past its limit, but nothing new may come then
+spilled  came here because a better tier was full, or on a second attempt
+torn     running when the cloud crashed; away: tried while nobody answered"""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _STATES = {"closed": ("ok", "green"), "open": ("broken off", "red"), "half-open": ("trying", "yellow")}
 
@@ -112,7 +118,7 @@ def line(now: Moment) -> str:
 # --- a terminal -----------------------------------------------------------------------------------------------
 
 
-def bar(share: float, width: int = BAR, style: str = "green") -> Text:
+def bar(share: float, width: int, style: str = "green") -> Text:
     """A bar of eighths of a character; `share` above 1 is full."""
     eighths = round(min(max(share, 0.0), 1.0) * width * 8)
     full, rest = divmod(eighths, 8)
@@ -136,18 +142,18 @@ class View:
         self._before = 0
         self._second = -1
 
-    def draw(self, now: Moment) -> RenderableType:
-        """The whole picture of one moment."""
+    def draw(self, now: Moment, width: int) -> RenderableType:
+        """The whole picture of one moment, `width` characters wide at most."""
         if int(now.at) > self._second:
             self._second = int(now.at)
             self._offered.append(now.sent - self._before)
             self._before = now.sent
             self._goodput.append(now.goodput)
         return Panel(
-            Group(self._head(now), _clouds(now), self._foot(now)),
+            Group(self._head(now), _clouds(now, wide=width >= WIDE), self._foot(now)),
             title="[bold]Spillgate[/bold] · one endpoint, five clouds",
             border_style="cyan",
-            width=100,
+            width=min(width, WIDE),
             padding=(0, 1),
         )
 
@@ -156,53 +162,54 @@ class View:
         style = {"surge": "bold red", "outage": "bold red"}.get(now.phase, "bold green")
         return Text.assemble((f"{now.phase:<10}", style), done, f"  {now.at:4.0f} of {now.lasts:.0f} s")
 
-    def _foot(self, now: Moment) -> Table:
-        grid = Table.grid(padding=(0, 2))
-        grid.add_row(
-            Text.assemble(
-                ("offered ", "dim"), f"{now.sent}  ", ("served ", "dim"), (f"{now.served}  ", "green"),
-                ("refused ", "dim"), (f"{now.refused}  ", "yellow"), ("failed ", "dim"), (f"{now.failed}", "red" if now.failed else ""),
-            )
-        )  # fmt: skip
-        grid.add_row(
-            Text.assemble(
-                ("waiting ", "dim"), f"{now.queue:<4}", ("first token p50 ", "dim"), f"{_s(now.ttft[0])} s  ",
-                ("p95 ", "dim"), f"{_s(now.ttft[1])} s",
-            )
-        )  # fmt: skip
-        grid.add_row(
-            Text.assemble(
-                ("requests/s ", "dim"), (f"{sparkline(self._offered, 60):<60}", "yellow"), f" {self._offered[-1]:5.0f}"
-            )
+    def _foot(self, now: Moment) -> Text:
+        style = "red" if now.failed else ""
+        return Text.assemble(
+            ("offered ", "dim"),
+            f"{now.sent:<7}",
+            ("served ", "dim"),
+            (f"{now.served:<6}", "green"),
+            ("refused ", "dim"),
+            (f"{now.refused:<6}", "yellow"),
+            ("failed ", "dim"),
+            (f"{now.failed:<5}", style),
+            ("waiting ", "dim"),
+            f"{now.queue}\n",
+            ("first token p50 ", "dim"),
+            f"{_s(now.ttft[0])} s  ",
+            ("p95 ", "dim"),
+            f"{_s(now.ttft[1])} s\n",
+            ("requests/s ", "dim"),
+            (f"{sparkline(self._offered, CURVE):<{CURVE}}", "yellow"),
+            f" {self._offered[-1]:5.0f}\n",
+            ("tokens/s   ", "dim"),
+            (f"{sparkline(self._goodput, CURVE):<{CURVE}}", "green"),
+            f" {now.goodput:5.0f}",
         )
-        grid.add_row(
-            Text.assemble(
-                ("goodput    ", "dim"),
-                (f"{sparkline(self._goodput, 60):<60}", "green"),
-                f" {now.goodput:5.0f} tokens/s",
-            )
-        )
-        return grid
 
 
-def _clouds(now: Moment) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1))
-    table.add_column("cloud", no_wrap=True)
-    table.add_column("in flight", no_wrap=True)
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("other limit", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for name in ("served", "spill-in", "refused", "failed"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _clouds(now: Moment, *, wide: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("cloud", width=11)
+    table.add_column("in flight", width=BAR if wide else 10)
+    table.add_column("", justify="right", width=6)
+    if wide:
+        table.add_column("other limit", width=11)
+    table.add_column("state", width=10)
+    for name in ("served", "spilled", "refused", "failed"):
+        table.add_column(name, justify="right", width=7)
     for cloud in now.clouds:
         word, style = _STATES.get(cloud.state, (cloud.state, "yellow"))
         share = cloud.in_flight / cloud.limit if cloud.limit else cloud.fullest[1] if cloud.fullest else 0.0
-        count = f"{cloud.in_flight}/{cloud.limit}" if cloud.limit else f"{cloud.in_flight}/–"
-        other = f"{cloud.fullest[0]} {cloud.fullest[1]:4.0%}" if cloud.fullest else ""
+        other = f"{cloud.fullest[0]:<4} {cloud.fullest[1]:5.0%}" if cloud.fullest else ""
         table.add_row(
-            cloud.name, bar(share, style="red" if word == "broken off" else "green"), count, other, Text(word, style=style),
-            str(cloud.served), str(cloud.spilled), str(cloud.refused), str(cloud.failed),
-        )  # fmt: skip
+            cloud.name,
+            bar(share, BAR if wide else 10, style="red" if word == "broken off" else "green"),
+            f"{cloud.in_flight}/{cloud.limit}" if cloud.limit else f"{cloud.in_flight}/–",
+            *([other] if wide else []),
+            Text(word, style=style),
+            *(str(number) for number in (cloud.served, cloud.spilled, cloud.refused, cloud.failed)),
+        )
     return table
 
 
@@ -214,6 +221,8 @@ def show(report: Report, console: Console) -> None:
     console.print()
     console.print(_yields(report))
     console.print(_fleet(report))
+    console.print(_NOTE, style="dim", highlight=False)
+    console.print()
     console.print(_figures(report), highlight=False)
     console.print()
     for check in report.checks:
@@ -234,9 +243,12 @@ def _yields(report: Report) -> Table:
     def row(name: str, won: Score) -> None:
         share = won.goodput / report.clairvoyant.goodput if report.clairvoyant.goodput else 1.0
         table.add_row(
-            name, f"{won.goodput / report.lasts:,.0f}", f"{won.goodput:,}", str(won.good), str(won.turned_away), str(won.failed),
+            name,
+            f"{won.goodput / report.lasts:,.0f}",
+            f"{won.goodput:,}",
+            *(str(number) for number in (won.good, won.turned_away, won.failed)),
             f"{share:.1%}",
-        )  # fmt: skip
+        )
 
     row("Spillgate", report.score)
     row("a clairvoyant central queue", report.clairvoyant)
@@ -267,7 +279,7 @@ def _fleet(report: Report) -> Table:
     for cloud in report.clouds:
         said_no = sum(count for kind, count in cloud.refused.items() if kind != "crash")
         table.add_row(
-            cloud.name, *(_peak(cloud, kind) for kind in ("streams", "rpm", "tpm", "rps", "ramp")),
+            cloud.name, *(_peak(cloud, kind) for kind in _KINDS),
             str(len(cloud.above)), str(said_no), str(cloud.served), str(cloud.spilled), str(cloud.torn),
             str(cloud.unreachable + cloud.refused.get("crash", 0)),
         )  # fmt: skip
@@ -282,19 +294,20 @@ def _peak(cloud: CloudReport, kind: str) -> Text:
 
 
 def _figures(report: Report) -> str:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(report.score.refused.items())) or "none"
-    late = report.refusal["p99"]
-    return "\n".join(
-        [
-            f"offered {report.score.offered}, served {report.score.served}, failed {report.score.failed} "
-            f"(torn off by the crash after their first token), refused {report.score.turned_away}: {reasons}",
-            f"time to first token   {_line(report.ttft)}   (clairvoyant {_line(report.clairvoyant_ttft)})",
-            f"a refusal takes       p50 {_ms(report.refusal['p50'])}, p99 {_ms(late)}"
-            f"{'' if late is None or late <= PROMPT else ' (!)'} beside time spent waiting; "
-            f"{report.waited_in_vain} had waited; {report.told} of {report.score.turned_away} with Retry-After",
-            f"attempts per admitted request {report.score.amplification:.3f}; generator at most {_ms(report.generator_late)} late",
-        ]
+    won = report.score
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(won.refused.items())) or "none"
+    slow = report.refusal["p99"]
+    mark = "" if slow is None or slow <= PROMPT else " (slow!)"
+    lines = (
+        f"offered        {won.offered}: served {won.served}, refused {won.turned_away}, failed {won.failed}",
+        "failed         torn off by the crash after their first token, or twice before it",
+        f"refused        {reasons}; {report.told} of {won.turned_away} with Retry-After",
+        f"refused in     p50 {_ms(report.refusal['p50'])}, p99 {_ms(slow)}{mark}; {report.waited_in_vain} after a wait",
+        f"first token    {_line(report.ttft)}; the clairvoyant's {_line(report.clairvoyant_ttft)}",
+        f"attempts       {won.amplification:.3f} per admitted request",
+        f"the generator  was never more than {_ms(report.generator_late)} late",
     )
+    return "\n".join(lines)
 
 
 def _line(values: Mapping[str, float | None]) -> str:

@@ -7,13 +7,13 @@ import random
 import sys
 from collections.abc import Collection
 from dataclasses import replace
-from difflib import get_close_matches
 
 import msgspec
 
 from gateway.cli.document import path_argument, read_or_report
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.nouns import Candidate, Plan, Request
+from gateway.policy.diagnose import nearest
 
 BYTES_PER_TOKEN = 3.5
 
@@ -81,9 +81,7 @@ def _without(plan: Plan, out: Collection[str]) -> Plan:
 
 
 def _unknown(what: str, name: str, known: Collection[str]) -> int:
-    near = get_close_matches(name, known, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(sorted(known))}"
-    print(f"there is no {what} '{name}' in this document{hint}", file=sys.stderr)
+    print(f"there is no {what} '{name}' in this document: {nearest(name, known)}", file=sys.stderr)
     return 2
 
 

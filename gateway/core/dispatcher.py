@@ -56,7 +56,7 @@ ADVERTISED_PAUSE = (1.0, 5.0, 60.0)
 """Least, default and longest pause of an account whose cloud says that nothing remains."""
 
 
-class LeaseEnded(LookupError):  # noqa: N818
+class LeaseEnded(LookupError):
     """A lease was used after its end, or is none of ours. The shell has a bug; nothing was changed."""
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from gateway.errors import NotFound
 from gateway.pipeline.live import Live
+from gateway.policy.diagnose import nearest
 from gateway.service import Call, Response, Service
 from gateway.wire.chat import parse
 
@@ -20,10 +19,11 @@ class Understand:
         call.chat = chat = parse(await call.read())
         model = self._live.names.get(chat.model)
         if model is None:
-            near = get_close_matches(chat.model, self._live.names, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else " GET /v1/models lists those that do."
             raise NotFound(
-                f"The model '{chat.model[:100]}' does not exist here.{hint}", code="model_not_found", param="model"
+                f"The model '{chat.model[:100]}' does not exist here: {nearest(chat.model, self._live.names)} "
+                "GET /v1/models lists all.",
+                code="model_not_found",
+                param="model",
             )
         call.model = model
         call.policy = self._live.policy_of[model]

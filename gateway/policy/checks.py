@@ -153,7 +153,7 @@ def accounts(read: Read, problems: Problems) -> dict[str, Limits]:
     for backend, word in read.document.backends.items():
         account = word.account or backend
         found.setdefault(account, Limits())
-        if word.limits is None:
+        if word.limits is None or word.limits == LimitsWord():
             continue
         if account not in declared:
             declared[account] = (backend, word.limits)

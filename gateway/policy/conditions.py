@@ -109,7 +109,7 @@ def _check_names(text: str, program: Any) -> tuple[str, ...]:
         raise ConditionError(f"unknown name '{name}'", hint)
     for name in program.functions():
         if name[0].isalpha() and name not in _FUNCTIONS:
-            raise ConditionError(f"unknown function '{name[:40]}'", nearest(name, _FUNCTIONS))
+            raise ConditionError(f"unknown function '{name[:40]}'", nearest(name, sorted(_FUNCTIONS)))
     return tuple(sorted(fields))
 
 

@@ -47,6 +47,12 @@ def load_text(text: str, env: Mapping[str, str], presets: Mapping[str, PresetInf
     """Compile a document that is at hand as text; `name` stands for the file in messages."""
     if len(text) > MOST_BYTES:
         raise _too_large(name)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        before = text[: error.start]
+        line, column = before.count("\n") + 1, error.start - before.rfind("\n")
+        raise fail(Place(name, line, column), (), "not UTF-8") from None
     return _compile([(name, text)], env, presets)
 
 

@@ -24,16 +24,13 @@ EXPECTED = {
     "duration": "expected a duration such as 500ms, 20s, 10m or 1h",
     "size": "expected a size such as 16MiB or 1MB",
     "count": "expected a whole number such as 600, 15k or 1.2M",
-    "int": "expected a whole number",
     "float": "expected a number",
-    "bool": "expected true or false",
 }
 
 PATTERN = {
     "duration": rf"^{_DURATION.pattern}$",
     "size": rf"^{_SIZE.pattern}$",
     "count": rf"^{_COUNT.pattern}$",
-    "int": rf"^{_INTEGER.pattern}$",
     "float": rf"^{_NUMBER.pattern}$",
     "reference": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}",
 }
@@ -72,7 +69,3 @@ def integer(text: str) -> int | None:
 
 def number(text: str) -> float | None:
     return float(text) if len(text) <= _LONGEST and _NUMBER.fullmatch(text) else None
-
-
-def boolean(text: str) -> bool | None:
-    return {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}.get(text)

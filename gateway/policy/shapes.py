@@ -96,14 +96,13 @@ def _leaf(type_: inspect.Type, extra: Mapping[str, object]) -> Leaf:
 
 
 def _field(field: inspect.Field) -> Field:
-    about, required = "", False
     found = field.type
     if isinstance(found, inspect.UnionType):
         found = next(member for member in found.types if not isinstance(member, inspect.NoneType))
-    if isinstance(found, inspect.Metadata):
-        about, required = _about(found), bool((found.extra or {}).get("required"))
+    assert isinstance(found, inspect.Metadata), f"{field.name} is not described"
     factory = None if field.default_factory is NODEFAULT else field.default_factory
-    return Field(field.name, _shape(field.type), about, required, field.default, factory)
+    required = bool((found.extra or {}).get("required"))
+    return Field(field.name, _shape(field.type), _about(found), required, field.default, factory)
 
 
 def _about(type_: inspect.Metadata) -> str:

@@ -156,8 +156,9 @@ class _Walker:
             self._problems.error(node.place, path, "a reference is not well formed", hint)
             return _MISSING
         for name in text.missing:
-            close = nearest(name, self._env) if len(self._env) > 0 else ""
-            hint = close if close.startswith("did") else f"export it, or give a default: ${{{name}:-value}}"
+            close = nearest(name, self._env)
+            otherwise = "export it" if leaf.secret else f"export it, or give a default: ${{{name}:-value}}"
+            hint = close if close.startswith("did") else otherwise
             self._problems.error(node.place, path, f"the environment variable {name} is not set", hint)
         return _MISSING if text.missing else self._convert(node, text, leaf, path)
 

@@ -12,7 +12,7 @@ once and jitter is its mean. No real scheduler comes near it in a short surge, b
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf
@@ -88,7 +88,7 @@ def bound(fleet: Fleet, needs: tuple[Need, ...], outages: tuple[Outage, ...], te
     for until in (*cuts, times[-1]):
         rest = overhang(fleet, needs, until) + asked[-1] - asked[bisect_right(times, until)]
         for since in (cut for cut in cuts if cut <= until):
-            before = asked[bisect_right(times, since) - 1]
+            before = asked[bisect_left(times, since)]
             middle = sum(capacity(profile, outages, since, until + terms.patience, shape) for profile in fleet.clouds)
             best = min(best, before + middle + rest)
     return best

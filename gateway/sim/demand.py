@@ -119,11 +119,8 @@ def draw(phases: tuple[Phase, ...], rng: Random) -> tuple[Need, ...]:
 
 
 def _prompt(rng: Random) -> int:
-    dice = rng.random()
-    for share, least, most in PROMPTS:
-        if dice < share:
-            break
-        dice -= share
+    shares = [share for share, _, _ in PROMPTS]
+    _, least, most = rng.choices(PROMPTS, shares)[0]
     return rng.randint(least, most)
 
 

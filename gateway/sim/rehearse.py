@@ -33,7 +33,6 @@ from gateway.core.nouns import (
     RefusalKind,
     Refuse,
     Request,
-    RetryRules,
     Served,
     Tier,
     Usage,
@@ -61,12 +60,11 @@ def plan_of(
     terms: Terms,
     *,
     max_length: int = 1000,
-    retry: RetryRules = RetryRules(),
-    breaker: BreakerRules = BreakerRules(),
+    breaker: BreakerRules | None = None,
 ) -> Plan:
     """One tier over the whole fleet, every limit declared truly."""
     names = tuple(profile.name for profile in fleet.clouds)
-    policy = Policy("surge", (Tier(names),), QueueRules(terms.patience, max_length), retry=retry, breaker=breaker)
+    policy = Policy("surge", (Tier(names),), QueueRules(terms.patience, max_length), breaker=breaker or BreakerRules())
     return Plan(
         models={MODEL: Model(MODEL, policy.name)},
         backends={

@@ -43,10 +43,16 @@ Scenario = Callable[[Running, httpx.AsyncClient], Awaitable[None]]
 
 @pytest.fixture
 def live() -> Callable[..., None]:
-    """Run a scenario against one cloud named `cloud` behind real sockets, with a client on its base URL."""
+    """Run a scenario against one cloud named `cloud` behind real sockets, with a client on its base URL.
+
+    Whatever goes wrong in a callback of the loop fails the test.
+    """
 
     def play(scenario: Scenario, **words: Any) -> None:
+        faults: list[dict[str, Any]] = []
+
         async def scene() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
             async with (
                 await serve(parse({"clouds": one(**words)})) as running,
                 httpx.AsyncClient(base_url=running.base_url("cloud"), timeout=5, trust_env=False) as client,
@@ -54,5 +60,6 @@ def live() -> Callable[..., None]:
                 await scenario(running, client)
 
         asyncio.run(scene())
+        assert faults == []
 
     return play

@@ -76,6 +76,20 @@ def test_a_crash_cuts_everybody_and_refuses_until_it_is_over(make: Make) -> None
     assert (stats.cut, stats.in_flight, stats.running) == (3, 1, 1)
 
 
+def test_a_crash_loses_the_prefix_cache_and_the_backlog(make: Make) -> None:
+    cloud = make(prefix_cache=True)
+    ask = Ask(prompt=1000, units=((7, 1000),))
+    for _ in range(9):
+        cloud.arrive(Ask(prompt=1000), 0.0)
+    cloud.arrive(ask, 0.0)
+    cloud.change(changed(cloud.profile, {"fail": "crash"}), 0.5)
+    cloud.change(changed(cloud.profile, {"fail": None}), 0.5)
+    answer = cloud.arrive(ask, 0.5)
+    assert isinstance(answer, Admitted)
+    assert answer.ticket.cached == 0
+    assert cloud.next_due() == pytest.approx(0.5 + 1.0 + 0.01)
+
+
 @pytest.mark.parametrize(("mode", "kind"), [("refuse", "server"), ("overload", "overloaded")])
 def test_a_mode_refuses_new_requests_and_spares_those_that_run(make: Make, mode: str, kind: str) -> None:
     cloud = make()

@@ -80,6 +80,32 @@ def test_max_tokens_only_ever_lowers_an_estimate() -> None:
     assert estimate.answer(request(most=100_000)) == 1024
 
 
+def test_those_who_get_what_they_ask_for_are_reserved_in_full() -> None:
+    estimate = Estimate()
+    for most in range(64, 128):
+        estimate.learn(request(most=most), Usage(10, most))
+    assert estimate.answer(request(most=127)) == pytest.approx(127, rel=0.06)
+    assert estimate.answer(request(most=70)) == pytest.approx(70, rel=0.06)
+
+
+def test_those_who_ask_for_the_sky_are_not() -> None:
+    estimate = Estimate()
+    for _ in range(100):
+        estimate.learn(request(most=32768), Usage(10, 1500))
+        estimate.learn(request(most=100), Usage(10, 100))
+    assert estimate.answer(request(most=40_000)) < 2500
+    assert estimate.answer(request(most=100)) == pytest.approx(100, rel=0.06)
+    assert estimate.answer(request(most=10**15)) == 1024, "nobody has asked for that much: start cautiously"
+
+
+def test_uncertain_prompts_are_taken_for_longer_than_they_seem() -> None:
+    estimate = Estimate()
+    for size in (2000, 6000) * 100:
+        estimate.learn(request(size), Usage(1000, 10))
+    assert estimate.bytes_per_token == pytest.approx(4.0, rel=0.1)
+    assert estimate.prompt(request(4000)) > 1500
+
+
 @pytest.mark.parametrize(
     ("size", "usage", "low", "high"), [(1, 10_000, 0.2, 3.5), (10**9, 1, 3.5, 16.0), (0, 5, 3.5, 3.5)]
 )

@@ -50,7 +50,9 @@ BROKEN: dict[str, tuple[str, str, dict[str, str], bytes, int, str]] = {
     "no key": ("POST", "/v1/chat/completions", {"authorization": ""}, j(), 401, "missing_api_key"),
     "a wrong key": ("POST", "/v1/chat/completions", {"authorization": "Bearer nope"}, j(), 401, "invalid_api_key"),
     "another scheme": ("POST", "/v1/chat/completions", {"authorization": "Basic YTpi"}, j(), 401, "missing_api_key"),
-    "a key that is no ASCII": ("POST", "/v1/chat/completions", {"authorization": "Bearer sk-\xe9"}, j(), 401, "invalid_api_key"),
+    "a key that is no ASCII": (
+        "POST", "/v1/chat/completions", {"authorization": "Bearer sk-\xe9"}, j(), 401, "invalid_api_key",
+    ),
     "too large": ("POST", "/v1/chat/completions", {}, j(x="y" * (17 << 20)), 413, "body_too_large"),
     "another method": ("GET", "/v1/chat/completions", {}, b"", 405, "method_not_allowed"),
     "another place": ("POST", "/v1/chat/completion", {}, j(), 404, "unknown_url"),

@@ -24,6 +24,8 @@ ROWS: list[set[str]] = [
 LEVEL = {room: len(ROWS) - row for row, rooms in enumerate(ROWS) for room in rooms}
 PURE = {"core", "policy", "wire"}
 IMPURE_MODULES = {"asyncio", "time", "os", "socket", "threading", "subprocess", "uvloop", "aiohttp", "httpx"}
+# A rehearsal runs over the pretend clouds' pure model, and nothing else of them: "the same code, live and rehearsed".
+REHEARSED = {f"gateway.clouds.{part}" for part in ("model", "laws", "counts", "tickets", "profiles", "fleet")}
 FREE = {"settings": {"app", "cli", "edge"}, "testing": set()}
 
 
@@ -66,7 +68,11 @@ def test_rooms_import_only_rooms_below(path: Path) -> None:
         if other in FREE:
             assert room in FREE[other], f"{other} is not for {room}"
             continue
-        assert LEVEL[room] > LEVEL[other], f"{room} may not import {other}"
+        if room == "sim" and any(target == part or target.startswith(part + ".") for part in REHEARSED):
+            continue
+        if room == "sim" and target == "gateway.clouds":
+            continue
+        assert LEVEL[room] > LEVEL[other], f"{room} may not import {target}"
 
 
 @pytest.mark.parametrize("path", [p for p in modules() if room_of(name_of(p)) in PURE], ids=name_of)

@@ -128,6 +128,11 @@ def test_a_thousand_names_are_enough(section: str, shape: str, compile_text: Com
         compile_text(f"{section}: {shape.format(names)}")
 
 
+def test_a_text_of_more_than_four_thousand_signs_is_refused(valid: str, compile_text: Compile) -> None:
+    with pytest.raises(DocumentError, match="is too long"):
+        compile_text(valid.replace("{r2: deepseek-r2}", "{r2: " + "x" * 4097 + "}"))
+
+
 def test_a_list_of_more_than_a_thousand_is_refused(valid: str, compile_text: Compile) -> None:
     with pytest.raises(DocumentError, match="1001 entries"):
         compile_text(valid.replace("[deepseek-reasoner]", f"[{', '.join(f'a{n}' for n in range(1001))}]"))

@@ -104,9 +104,10 @@ def test_an_account_takes_its_limits_from_whoever_declares_them(compile_text: Co
     backend = "{preset: openai, base_url: 'http://h', serves: {r2: x}, account: one"
     text = SMALL.replace(
         "policies:",
-        f"  b: {backend}}}\n  c: {backend}, limits: {{rpm: 5}}}}\n  d: {backend}, limits: {{rpm: 5}}}}\npolicies:",
+        f"  b: {backend}}}\n  c: {backend}, limits: {{rpm: 5}}}}\n"
+        f"  d: {backend}, limits: {{rpm: 5}}}}\n  e: {backend}, limits: {{}}}}\npolicies:",
     )
-    assert compile_text(text.replace("[own]", "[own, b, c, d]")).plan.accounts["one"].limits == Limits(rpm=5)
+    assert compile_text(text.replace("[own]", "[own, b, c, d, e]")).plan.accounts["one"].limits == Limits(rpm=5)
 
 
 def test_prices_name_their_currency(compile_text: Compile) -> None:
@@ -135,7 +136,7 @@ def test_prices_in_two_currencies_are_not_compared(compile_text: Compile) -> Non
         (
             "models:",
             "tenants: {a: {keys: ['${ACME_KEY}'], budget: {amount: 1}}}\nmodels:",
-            "1:40: tenants.a.budget: understood, but not in effect",
+            "1:38: tenants.a.budget: understood, but not in effect",
         ),
         ("{tiers:", "{affinity: none, tiers:", ""),
         (
@@ -178,4 +179,4 @@ def test_an_empty_environment_and_no_presets_are_told_plainly() -> None:
     with pytest.raises(DocumentError) as caught:
         load_text(SMALL.replace("serves:", "key: '${ANY}', serves:"), {}, {})
     assert "unknown preset 'openai' (there is none)" in str(caught.value)
-    assert "ANY is not set (export it, or give a default" in str(caught.value)
+    assert "ANY is not set (export it)" in str(caught.value)

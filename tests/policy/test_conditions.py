@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
 
 from gateway.core.nouns import Request
+from gateway.policy import conditions
 from gateway.policy.conditions import ConditionError, compile_condition
 
 REQUEST = Request("1", "acme", "r2", "interactive", prompt_bytes=7000, max_tokens=100, stream=True, arrived=0.0)
@@ -49,6 +51,11 @@ def test_conditions_with_one_text_are_equal() -> None:
     assert hash(first) == hash(second)
     assert first != compile_condition("!request.stream")
     assert first != "request.stream"
+
+
+def test_the_library_is_shared_with_whoever_has_imported_it() -> None:
+    compile_condition("true")
+    assert conditions._library.__wrapped__() is sys.modules["cel.cel"]
 
 
 @pytest.mark.parametrize(

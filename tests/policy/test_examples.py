@@ -21,7 +21,7 @@ DOCUMENTS = [path for path in sorted(FOLDER.glob("*.yaml")) if path.read_text(en
 
 
 def environment(text: str) -> dict[str, str]:
-    return {name: f"made-up-{name.lower()}" for name in re.findall(r"\$\{(\w+)", text)}
+    return {name: f"made-up-{name.lower()}" for name in re.findall(r"\$\{(\w+)\}", text)}
 
 
 def test_the_promised_documents_are_there() -> None:

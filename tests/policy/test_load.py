@@ -117,6 +117,11 @@ def test_bytes_that_are_not_utf_8_are_named_with_their_place(tmp_path: Path, env
         load(tmp_path / "a.yaml", env, presets)
 
 
+def test_text_that_no_file_could_hold_is_a_document_error(env: Env, presets: Presets) -> None:
+    with pytest.raises(DocumentError, match="<inline>:2:3: not UTF-8"):
+        load_text("models:\n  \ud800: {}", env, presets)
+
+
 def test_the_version_follows_the_meaning_and_nothing_else(valid: str, env: Env, presets: Presets) -> None:
     def version(text: str, env: Env = env) -> str:
         return load_text(text, env, presets).version
