@@ -3,10 +3,10 @@
 Both halves are learnt per model from what clouds report, a little to the careful side, because what was reserved too
 little flows past a limit and what was reserved too much is given back within seconds.
 
-The prompt: bytes per token, a slow average that starts at 3.5, less its mean deviation. The answer: the upper quartile of
-recent answers. A request that names `max_tokens` is compared with others that named about as much (the same power of
-two), by the share of it that they used: some clients ask for 32,768 and use a twentieth, others ask for exactly what they
-get. Reserving `max_tokens` as such would waste most of a tokens-per-minute limit.
+The prompt: bytes per token, a slow average that starts at 3.5, less its mean deviation. The answer: the upper
+quartile of recent answers. A request that names `max_tokens` is compared with others that named about as much (the
+same power of two), by the share of it that they used: some clients ask for 32,768 and use a twentieth, others ask for
+exactly what they get. Reserving `max_tokens` as such would waste most of a tokens-per-minute limit.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class _Walker:
         if shape.filled and not node.entries:
             self._problems.error(self._header(path, node), path, "is empty", "expected at least one")
         for key, entry in node.entries.items():
-            if not re.search(shape.key.pattern, key):
+            if not re.fullmatch(shape.key.pattern, key):
                 hint = "expected letters, digits and . _ : / @ + -, at most 128"
                 self._problems.error(entry.place, path, f"'{_short(key)}' cannot be a name", hint)
                 continue
@@ -174,7 +174,7 @@ class _Walker:
             problem = "is empty"
         elif len(text.value) > _LONGEST_TEXT:
             problem, hint = "is too long", f"at most {_LONGEST_TEXT} characters"
-        elif leaf.pattern and not re.search(leaf.pattern, text.value):
+        elif leaf.pattern and not re.fullmatch(leaf.pattern, text.value):
             problem, hint = f"'{_short(text.written)}' cannot be a name", _expected(leaf)
         elif not text.value.isprintable() and path[-1:] != ("when",):
             problem, hint = "has a line break or a control character in it", _expected(leaf)
