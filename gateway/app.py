@@ -33,6 +33,7 @@ from gateway.pipeline.live import Live
 from gateway.pipeline.observe import Observe, overhead
 from gateway.pipeline.understand import Understand
 from gateway.policy.compiled import Compiled, Connection
+from gateway.policy.reload import changes
 from gateway.service import stack
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -111,10 +112,11 @@ class Gateway:
             log.error("the new configuration was rejected, the running one stays:\n%s", error)
             return False
         self.reload_error = ""
+        told = changes(self.live.compiled or self._first, compiled)
         self.live.install(compiled)
         self.desk.apply(Reloaded(compiled.plan))
         self.metrics.reloads["applied"] += 1
-        log.warning("configuration %s is running", compiled.version)
+        log.warning("configuration %s is running: %s", compiled.version, "; ".join(told) or "nothing changed")
         return True
 
     def ready(self) -> tuple[bool, dict[str, Any]]:

@@ -189,15 +189,13 @@ class View:
 
 
 def _clouds(now: Moment, *, wide: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("cloud", width=11)
-    table.add_column("in flight", width=BAR if wide else 10)
-    table.add_column("", justify="right", width=6)
-    if wide:
-        table.add_column("other limit", width=11)
-    table.add_column("state", width=10)
+    widths = {"cloud": 12, "in flight": (BAR if wide else 10) + 1, "": 7, "other limit": 12, "state": 11}
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, width in widths.items():
+        if wide or name != "other limit":
+            table.add_column(name, width=width, no_wrap=True, justify="left" if name else "right")
     for name in ("served", "spilled", "refused", "failed"):
-        table.add_column(name, justify="right", width=7)
+        table.add_column(name, justify="right", width=8, no_wrap=True)
     for cloud in now.clouds:
         word, style = _STATES.get(cloud.state, (cloud.state, "yellow"))
         share = cloud.in_flight / cloud.limit if cloud.limit else cloud.fullest[1] if cloud.fullest else 0.0
@@ -260,21 +258,10 @@ def _yields(report: Report) -> Table:
 
 
 def _fleet(report: Report) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="The clouds, by their own counts: peak of limit", title_justify="left")
+    title = "The clouds, by their own counts: peak of limit"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("cloud", no_wrap=True)
-    for name in (
-        "streams",
-        "rpm",
-        "tpm",
-        "rps",
-        "ramp",
-        "overruns",
-        "refused",
-        "served",
-        "spill-in",
-        "torn",
-        "unreachable",
-    ):
+    for name in (*_KINDS, "over", "refused", "served", "spilled", "torn", "away"):
         table.add_column(name, justify="right", no_wrap=True)
     for cloud in report.clouds:
         said_no = sum(count for kind, count in cloud.refused.items() if kind != "crash")
@@ -296,11 +283,12 @@ def _peak(cloud: CloudReport, kind: str) -> Text:
 def _figures(report: Report) -> str:
     won = report.score
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(won.refused.items())) or "none"
+    failures = ", ".join(f"{count} {reason}" for reason, count in sorted(report.failures.items())) or "none"
     slow = report.refusal["p99"]
     mark = "" if slow is None or slow <= PROMPT else " (slow!)"
     lines = (
         f"offered        {won.offered}: served {won.served}, refused {won.turned_away}, failed {won.failed}",
-        "failed         torn off by the crash after their first token, or twice before it",
+        f"failed         {failures} (torn: the cloud crashed after their first token)",
         f"refused        {reasons}; {report.told} of {won.turned_away} with Retry-After",
         f"refused in     p50 {_ms(report.refusal['p50'])}, p99 {_ms(slow)}{mark}; {report.waited_in_vain} after a wait",
         f"first token    {_line(report.ttft)}; the clairvoyant's {_line(report.clairvoyant_ttft)}",
