@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -245,13 +245,14 @@ class _Connection(asyncio.Protocol):
 class HttpUpstream:
     """One backend over HTTP/1.1. Opens as many connections as there are requests; our queue is the only one.
 
-    Belongs to the event loop in which it was made.
+    Belongs to the event loop in which it was made. `tls` gives the context for https; share one among backends, it
+    holds the whole list of authorities.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, tls: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> None:
         parts = urlsplit(endpoint.url)
         self._host = parts.hostname or ""
-        self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
+        self._ssl = tls() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._ssl else 80)
         self._timeout = endpoint.connect_timeout
         self.loop = asyncio.get_running_loop()
