@@ -33,7 +33,7 @@ from gateway.sim.demand import Outage, Scene, mean_answer, mean_prompt, surge
 from gateway.sim.score import Terms
 from gateway.upstream import presets
 
-SEED = 7
+SEED = 8
 FAILS = "deepseek"
 TIMES = 6.0
 FIRST_TOKEN = 3.0

@@ -138,7 +138,7 @@ def fold(
         ttft=spread(_ttfts(records)),
         clairvoyant_ttft=spread(_ttfts(seen)),
         refusal=spread([record.decided for record in refused]),
-        failures=Counter(record.reason for record in records if record.status == "failed"),
+        failures=dict(Counter(record.reason for record in records if record.status == "failed")),
         waited_in_vain=sum(record.queued > PROMPT for record in refused),
         told=sum(record.told for record in refused),
         generator_late=generator_late,
