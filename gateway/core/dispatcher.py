@@ -241,7 +241,7 @@ class Dispatcher:
         answer = ticket.unspent = ticket.answer
         ticket.flowed = 0
         if standing.blocked_until:
-            ticket.probe = standing.enter()
+            ticket.probe = standing.enter(now, streamed=ticket.request.stream)
         if meter.cooling_until:
             ticket.trial = meter.enter()
         meter.take(ticket.prompt, answer, now)

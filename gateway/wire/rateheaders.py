@@ -26,10 +26,12 @@ _DAYS: Final = ("day-remaining-requests", "day-remaining-model-requests")
 
 def read(dialect: Dialect, headers: Mapping[str, str], account: str) -> tuple[Advertised, ...]:
     """What this answer's headers say of `account`; empty when the cloud sends none. Never raises."""
+    names = dialect.rate_headers
+    if not names:
+        return ()
     lowered = {name.lower(): text for name, text in headers.items()}
     if dialect.rate_names.isdisjoint(lowered):
         return ()
-    names = dialect.rate_headers
     given = {meaning: lowered.get(name.lower()) for meaning, name in names.items()}
     found: list[Advertised] = []
     for kind, what in _KINDS:
