@@ -21,14 +21,14 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from gateway.core import ending
+from gateway.core import changes, ending
 from gateway.core.choose import Seat, Shy
 from gateway.core.explain import explain, what_is_full
 from gateway.core.fleet import Fleet
 from gateway.core.nouns import (
-    Advertised,
     Candidate,
     Change,
+    Demand,
     Go,
     Lease,
     Outcome,
@@ -43,7 +43,7 @@ from gateway.core.nouns import (
 )
 from gateway.core.patience import Patience, opening, retry_after
 from gateway.core.tally import Totals
-from gateway.core.views import FleetView, view
+from gateway.core.views import FleetView, demands, view
 from gateway.core.waiting import Alarms, Lanes, Ticket, Waiting
 
 if TYPE_CHECKING:
@@ -51,9 +51,6 @@ if TYPE_CHECKING:
 
 SPACING = 0.001
 """Alarms are at least this far apart, in seconds."""
-
-ADVERTISED_PAUSE = (1.0, 5.0, 60.0)
-"""Least, default and longest pause of an account whose cloud says that nothing remains."""
 
 
 class LeaseEnded(LookupError):
@@ -204,7 +201,11 @@ class Dispatcher:
         if isinstance(change, Reloaded):
             self._reload(change.plan, now)
         else:
-            self._advertised(change, now)
+            changes.carry_out(change, self._fleet, now)
+
+    def demands(self, now: float) -> dict[str, Demand]:
+        """What this replica uses and wants of every account: what it should tell the shared store."""
+        return demands(self._fleet, self._tickets.values(), now)
 
     def explain(self, request: Request, now: float) -> tuple[Candidate, ...]:
         """For every backend of the request's policy: would it take this request now, and if not, why. Pure."""
@@ -371,17 +372,6 @@ class Dispatcher:
                 self._totals.waited -= 1
             else:
                 self._doomed.append((ticket.request, verdict))
-
-    def _advertised(self, change: Advertised, now: float) -> None:
-        meter = self._fleet.meters.get(change.account)
-        if meter is None:
-            return
-        if change.limit is not None and change.limit >= 1:
-            meter.advertise(change.kind, change.limit)
-        if change.remaining is not None and change.remaining <= 0:
-            least, default, longest = ADVERTISED_PAUSE
-            pause = default if change.reset is None else min(max(change.reset, least), longest)
-            meter.cool(now + pause, change.kind, now)
 
 
 def _latest(ticket: Ticket, now: float) -> float:

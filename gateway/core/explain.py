@@ -10,6 +10,7 @@ from math import inf
 
 from gateway.core.choose import Need, Seat, load, score
 from gateway.core.fleet import Path, Route
+from gateway.core.gauges import rooms
 from gateway.core.meter import FULL
 from gateway.core.nouns import Candidate, Request, Tier
 from gateway.core.waiting import Ticket
@@ -37,7 +38,7 @@ def explain(route: Route, request: Request, now: float, busy: bool) -> tuple[Can
             seat = seats.get(name)
             why = _not_eligible(seat, tier, met, own)
             if seat is None or why:
-                room = seat.meter.rooms(now) if seat else ()
+                room = rooms(seat.meter, now) if seat else ()
                 lines.append(Candidate(name, place, False, False, why, room, inf))
                 continue
             full = reasons(seat, need, now)
@@ -45,7 +46,7 @@ def explain(route: Route, request: Request, now: float, busy: bool) -> tuple[Can
                 full = (*full, "others wait for it")
             has_room = load(seat, need, now) < FULL
             mark = score(tier.choose, seat, need, now)
-            lines.append(Candidate(name, place, True, has_room, full, seat.meter.rooms(now), mark, seat is chosen))
+            lines.append(Candidate(name, place, True, has_room, full, rooms(seat.meter, now), mark, seat is chosen))
     return tuple(lines)
 
 
@@ -62,11 +63,12 @@ def reasons(seat: Seat, need: Need, now: float) -> tuple[str, ...]:
     if standing.missing.get(seat.model, 0.0) > now:
         why.append("does not know the model")
     meter.load(need.prompt, need.total, now)
-    for room in meter.rooms(now):
+    for room in rooms(meter, now):
         amount = {"tpm": need.total, "tps": need.prompt}.get(room.kind, 1)
         used = meter.occupied() if room.kind == "streams" else room.used
-        if used > 0 and used + amount > room.limit:
-            why.append(f"{room.kind} {used:g} of {room.limit:g}")
+        if (used > 0 or room.whole is not None) and used + amount > room.limit:
+            share = f", a share of {room.whole:g}" if room.whole is not None else ""
+            why.append(f"{room.kind} {used:g} of {room.limit:g}{share}")
     return tuple(why)
 
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 
-from gateway.core.nouns import LIMIT_KINDS, LimitKind, Limits, RefusalKind, Room
+from gateway.core.bounds import Bounds
+from gateway.core.nouns import LimitKind, Limits, RefusalKind
 from gateway.core.window import PROMPT, REQUESTS, TOKENS, Ramp, Window
 
 FULL = inf
@@ -48,9 +49,9 @@ class Meter:
     """An account's gauges. See the module for the rules."""
 
     __slots__ = (
-        "_advertised", "_declared", "_ghosts", "_request_windows", "_streams", "_strikes", "_struck_at", "_temporary",
-        "_token_windows", "_turn",
-        "cap", "cooling_reason", "cooling_until", "in_flight", "name", "on_trial", "reserved", "retired", "windows",
+        "_ghosts", "_request_windows", "_streams", "_strikes", "_struck_at", "_temporary", "_token_windows",
+        "bounds", "by_kind", "cap", "cooling_reason", "cooling_until", "in_flight", "name", "on_trial", "reserved",
+        "retired", "turn", "windows",
     )  # fmt: skip
 
     def __init__(self, name: str, limits: Limits) -> None:
@@ -62,14 +63,15 @@ class Meter:
         self.cooling_reason = ""
         self.on_trial = False
         self.retired: float | None = None
+        self.by_kind: dict[LimitKind, Window | Ramp] = {}
         self.windows: tuple[Window | Ramp, ...] = ()
         self._ghosts: deque[float] = deque()
         self._temporary: tuple[float, float] | None = None
-        self._turn = inf
+        self.turn = inf
         self._strikes = 0
         self._struck_at = -inf
-        self._advertised: dict[LimitKind, float] = {}
-        self.declare(limits)
+        self.bounds = Bounds(limits)
+        self._rebuild()
 
     def __repr__(self) -> str:
         cooling = f", cooling ({self.cooling_reason}) until {self.cooling_until:g}" if self.cooling_until else ""
@@ -79,7 +81,7 @@ class Meter:
 
     def load(self, prompt: int, total: int, now: float) -> float:
         """The share of the fullest limit in use, or `FULL` when some limit has no room for this request."""
-        if now >= self._turn:
+        if now >= self.turn:
             self._settle_cap(now)
         cap = self.cap
         flying = self.in_flight + len(self._ghosts)
@@ -103,8 +105,8 @@ class Meter:
                 need = total
             else:
                 need = prompt
-            # What is larger than the limit itself goes when the window is empty.
-            if used > 0 and used + need > limit:
+            # What is larger than the limit itself goes when the window is empty, unless others have a part of it.
+            if used + need > limit and (used > 0 or window.partial):
                 return FULL
             if used > worst * limit:
                 worst = used / limit
@@ -131,7 +133,7 @@ class Meter:
         self.reserved -= unspent
         if linger:
             self._ghosts.append(now + LINGER)
-            self._turn = min(self._turn, self._ghosts[0])
+            self.turn = min(self.turn, self._ghosts[0])
 
     def correct(self, prompt: int, then: float, now: float) -> None:
         """The prompt sent at `then` was larger (or, negative, smaller) by `prompt` tokens than believed."""
@@ -145,40 +147,47 @@ class Meter:
 
     def declare(self, limits: Limits) -> None:
         """The operator's limits; they hold at once. Windows of kinds that persist keep what they remember."""
-        self._declared = limits
+        self.bounds.declared = limits
         self._rebuild()
 
     def advertise(self, kind: LimitKind, limit: float) -> None:
         """The cloud names a limit. It counts if it is lower than the declared one, until it names another."""
-        if self._advertised.get(kind) != limit:
-            self._advertised[kind] = limit
+        if self.bounds.advertised.get(kind) != limit:
+            self.bounds.advertised[kind] = limit
             self._rebuild()
 
-    def limit(self, kind: LimitKind) -> float | None:
-        """The limit of a kind that holds: the lower of what was declared and what the cloud says."""
-        given = [x for x in (getattr(self._declared, kind), self._advertised.get(kind)) if x is not None]
-        return min(given) if given else None
+    def share(self, share: Limits | None) -> None:
+        """This replica's part of the limits, None: all of them. It holds at once."""
+        if self.bounds.share != share:
+            self.bounds.share = share
+            self._rebuild()
 
     def _rebuild(self) -> None:
-        old = {(w.span, w.counts, isinstance(w, Ramp)): w for w in self.windows}
-        windows: list[Window | Ramp] = []
+        """Make the gauges anew from the limits that hold now; what they remember stays."""
+        old, bounds = self.by_kind, self.bounds
+        new: dict[LimitKind, Window | Ramp] = {}
         for kind, (span, counts) in _WINDOWS.items():
-            limit = self.limit(kind)
+            limit = bounds.limit(kind)
             if limit is not None:
-                window = old.get((span, counts, False)) or Window(span, limit, counts)
+                window = old.get(kind)
+                if not isinstance(window, Window):
+                    window = Window(span, limit, counts)
                 window.limit = limit
-                windows.append(window)
-        step = self.limit("ramp")
+                new[kind] = window
+        step = bounds.limit("ramp")
         if step is not None:
-            ramp = old.get((1.0, REQUESTS, True))
+            ramp = old.get("ramp")
             if not isinstance(ramp, Ramp):
                 ramp = Ramp(step)
             ramp.set_step(step)
-            windows.append(ramp)
-        self.windows = tuple(windows)
-        self._request_windows = tuple(w for w in windows if w.counts == REQUESTS)
-        self._token_windows = tuple(w for w in windows if isinstance(w, Window) and w.counts != REQUESTS)
-        streams = self.limit("streams")
+            new["ramp"] = ramp
+        for kind, gauge in new.items():
+            gauge.partial = bounds.limit(kind) != bounds.whole(kind)
+        self.by_kind = new
+        self.windows = tuple(new.values())
+        self._request_windows = tuple(w for w in self.windows if w.counts == REQUESTS)
+        self._token_windows = tuple(w for w in self.windows if isinstance(w, Window) and w.counts != REQUESTS)
+        streams = bounds.limit("streams")
         self._streams = inf if streams is None else streams
         self.cap = self._streams if self._temporary is None else min(self._streams, self._temporary[0])
 
@@ -197,7 +206,7 @@ class Meter:
                 steps = int((now - since) / CAP_STEP)
                 self.cap = min(self.cap, cap + steps)
                 turn = min(turn, since + (steps + 1) * CAP_STEP)
-        self._turn = turn
+        self.turn = turn
 
     # --- pauses -----------------------------------------------------------------------------------------
 
@@ -258,52 +267,18 @@ class Meter:
             self.cooling_until = 0.0
             self.cooling_reason = ""
 
-    # --- seen from outside ------------------------------------------------------------------------------
+    # --- read by `gauges` -------------------------------------------------------------------------------
 
-    def opens(self, prompt: int, total: int, now: float, *, certain: bool) -> float:
-        """The next time at which lapse of time alone can make room; `inf` when it takes an event.
-
-        `certain`: instead, a time before which there will *certainly* be no room, whatever else happens.
-        """
-        at = max(self.cooling_until, now)
-        if at == inf:
-            return now if certain else inf
-        if now >= self._turn:
+    def settled(self, now: float) -> float:
+        """The cap on streams at this moment."""
+        if now >= self.turn:
             self._settle_cap(now)
-        if self.in_flight + len(self._ghosts) >= self.cap and not certain:
-            at = max(at, self._turn)
-        for window in self.windows:
-            if window.counts == REQUESTS:
-                at = max(at, window.earliest(1, now))
-            elif not certain or not self.in_flight:
-                need: float = prompt
-                if window.counts == TOKENS:
-                    need = min(total, window.limit) + self.reserved
-                    if self.reserved and need > window.limit:
-                        return inf
-                at = max(at, window.earliest(need, now))
-        return at
+        return self.cap
+
+    def full(self, _total: int) -> bool:
+        """Is there no stream left?"""
+        return self.in_flight + len(self._ghosts) >= self.cap
 
     def occupied(self) -> int:
         """Slots that the cloud may count: those in flight and those whose end it has not noticed."""
         return self.in_flight + len(self._ghosts)
-
-    def rooms(self, now: float) -> tuple[Room, ...]:
-        """Every limit that holds and how much of it is used."""
-        if now >= self._turn:
-            self._settle_cap(now)
-        by_kind = {(w.span, w.counts, isinstance(w, Ramp)): w for w in self.windows}
-        rooms = []
-        for kind in LIMIT_KINDS:
-            if kind == "streams":
-                if self.cap < inf:
-                    rooms.append(Room("streams", self.in_flight, self.cap))
-                continue
-            key = (1.0, REQUESTS, True) if kind == "ramp" else (*_WINDOWS[kind], False)
-            window = by_kind.get(key)
-            if window is not None:
-                if now >= window.turn:
-                    window.roll(now)
-                held = self.reserved if window.counts == TOKENS else 0
-                rooms.append(Room(kind, window.used + held, window.limit))
-        return tuple(rooms)

@@ -15,6 +15,8 @@ LIMIT_KINDS: tuple[LimitKind, ...] = ("streams", "rpm", "tpm", "rps", "tps", "ra
 
 Choose = Literal["least-loaded", "fastest", "cheapest", "weighted"]
 ServiceClass = Literal["interactive", "standard", "batch"]
+Learn = Literal["off", "within", "beyond"]
+"""What may be learnt of an account's limits: nothing; lower ones than declared, and those not declared; any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Account:
 
     name: str
     limits: Limits
+    learn: Learn = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,16 +307,59 @@ class Advertised:
     reset: float | None = None
 
 
-Change = Reloaded | Advertised
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """This replica's part of each account's limits, as the shared store grants it; it holds at once.
+
+    Accounts that are not named keep what they have; None takes the share away again (the replica is alone). A kind
+    that a share leaves out is not shared. A share of 0 sends nothing.
+    """
+
+    accounts: Mapping[str, Limits | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What was learnt of one account, for the whole fleet of gateways. None: nothing, or without bound.
+
+    `version` grows with every lesson; `probe`: this replica may try for more (one of all replicas does).
+    """
+
+    streams: float | None = None
+    tokens: float | None = None
+    rpm: float | None = None
+    tpm: float | None = None
+    version: int = 0
+    probe: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What other replicas learnt. A lesson older than our own is ignored, but for its `probe`."""
+
+    accounts: Mapping[str, Lesson]
+
+
+Change = Reloaded | Advertised | Shares | Learned
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a replica uses and wants of one account, by kind: `want` = used + what waits for it."""
+
+    used: Mapping[LimitKind, float]
+    want: Mapping[LimitKind, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How much of one limit is used."""
+    """How much of one limit is used. `whole`: the account's limit if `limit` is a share of it; `source`: who set it."""
 
     kind: LimitKind
     used: float
     limit: float
+    whole: float | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from math import ceil, inf
 
 from gateway.core.fleet import LaneKey, Path
+from gateway.core.gauges import opens
 from gateway.core.meter import Meter
 from gateway.core.waiting import Ticket
 from gateway.core.window import REQUESTS, Window
@@ -99,7 +100,7 @@ def opening(ticket: Ticket, now: float, *, certain: bool) -> float:
     """When something on the ticket's path may open by lapse of time; `certain`: before which nothing can."""
     best = inf
     for seat in ticket.path.seats:
-        at = seat.meter.opens(ticket.prompt, ticket.total, now, certain=certain)
+        at = opens(seat.meter, ticket.prompt, ticket.total, now, certain=certain)
         out = seat.standing.out_until(seat.model)
         if out == inf and certain:
             out = now
@@ -134,7 +135,8 @@ def _rate(meter: Meter, lasts: float | None) -> float:
     rates = [window.limit / window.span for window in _request_windows(meter)]
     if meter.cap < inf and lasts:
         rates.append(meter.cap / lasts)
-    return min(rates, default=inf)
+    # What is 0 is a share that may grow at any moment.
+    return min(rates, default=inf) or inf
 
 
 def _clears(meter: Meter, lasts: float | None, places: int, now: float) -> float:

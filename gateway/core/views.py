@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.core.fleet import Fleet
+from gateway.core.fleet import Fleet, Path
+from gateway.core.gauges import Waits, demand, rooms
 from gateway.core.meter import Meter
-from gateway.core.nouns import Room
+from gateway.core.nouns import Demand, Room
 from gateway.core.standing import Standing
 from gateway.core.tally import Tally, Totals
 from gateway.core.waiting import Ticket
@@ -113,13 +114,27 @@ def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, 
     )
 
 
+def demands(fleet: Fleet, waiting: Iterable[Ticket], now: float) -> dict[str, Demand]:
+    """Use and want by account. Who waits is counted at every account that he may use: he takes the first with room."""
+    paths: dict[Path, Waits] = {}
+    for ticket in waiting:
+        before = paths.get(ticket.path, (0, 0, 0))
+        paths[ticket.path] = (before[0] + 1, before[1] + ticket.prompt, before[2] + ticket.total)
+    wants: dict[str, Waits] = dict.fromkeys(fleet.meters, (0, 0, 0))
+    for path, (requests, prompt, total) in paths.items():
+        for name in {seat.meter.name for seat in path.seats}:
+            have = wants[name]
+            wants[name] = (have[0] + requests, have[1] + prompt, have[2] + total)
+    return {name: demand(meter, wants[name], now) for name, meter in fleet.meters.items()}
+
+
 def _account(meter: Meter, now: float) -> AccountView:
     cooling = meter.cooling_until > now
     return AccountView(
         meter.name,
         meter.in_flight,
         meter.reserved,
-        meter.rooms(now),
+        rooms(meter, now),
         meter.cooling_until if cooling else None,
         meter.cooling_reason if cooling else "",
     )

@@ -27,13 +27,19 @@ REQUESTS, PROMPT, TOKENS = 0, 1, 2
 
 
 class Window:
-    """Amounts in any `span` seconds. Every operation is O(1) amortised, `earliest` O(entries)."""
+    """Amounts in any `span` seconds. Every operation is O(1) amortised, `earliest` O(entries).
 
-    __slots__ = ("_amounts", "_keep", "_order", "_per_second", "_quantum", "counts", "limit", "span", "turn", "used")
+    `partial`: the limit is a share of a larger one, so that not even an empty window lets through what exceeds it.
+    """
+
+    __slots__ = (
+        "_amounts", "_keep", "_order", "_per_second", "_quantum", "counts", "limit", "partial", "span", "turn", "used",
+    )  # fmt: skip
 
     def __init__(self, span: float, limit: float, counts: int) -> None:
         self.span = span
         self.limit = limit
+        self.partial = False
         self.counts = counts
         self.used = 0
         self.turn = inf
@@ -97,11 +103,12 @@ class Ramp:
     shorter at either end. `limit` is what may have started in the last second: last second's basis plus `step`.
     """
 
-    __slots__ = ("_before", "_last", "counts", "limit", "span", "step", "turn", "used")
+    __slots__ = ("_before", "_last", "counts", "limit", "partial", "span", "step", "turn", "used")
 
     def __init__(self, step: float) -> None:
         self.span = 1.0
         self.step = step
+        self.partial = False
         self.counts = REQUESTS
         self.used = 0
         self.limit = step

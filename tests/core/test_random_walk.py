@@ -37,6 +37,7 @@ from gateway.core.nouns import (
     Request,
     RetryRules,
     Served,
+    Shares,
     Tier,
     Unusable,
     Usage,
@@ -118,6 +119,7 @@ class Walk(RuleBasedStateMachine):
         self.sent: list[tuple[float, str]] = []
         self.hung_up: list[tuple[float, str]] = []
         self.dead: list[Lease] = []
+        self.shares: dict[str, Limits] = {}
 
     # --- the books
 
@@ -142,7 +144,10 @@ class Walk(RuleBasedStateMachine):
                 self.ended.append(request.id)
 
     def check_room(self, account: str) -> None:
-        limits = self.accounts[account]
+        self.check_limits(account, self.accounts[account])
+        self.check_limits(account, self.shares.get(account, Limits()))
+
+    def check_limits(self, account: str, limits: Limits) -> None:
         flying = sum(lease.account == account for lease in self.running.values())
         ghosts = sum(name == account and self.now - at < 0.0499 for at, name in self.hung_up)
         times = [at for at, name in self.sent if name == account]
@@ -269,6 +274,19 @@ class Walk(RuleBasedStateMachine):
         self.dispatcher.apply(Advertised(account, "rpm", limit, left), self.now)
         self.call_due()
 
+    @rule(
+        account=st.sampled_from(["own", "ark", "bailian", "nobody"]),
+        share=st.sampled_from(
+            [None, Limits(0, 0, 0, 0, 0, 0), Limits(1, 3, 5000), Limits(streams=3, ramp=1), Limits(rps=1)]
+        ),
+    )
+    def share(self, account: str, share: Limits | None) -> None:
+        self.shares.pop(account, None)
+        if share is not None and account != "nobody":
+            self.shares[account] = share
+        self.dispatcher.apply(Shares({account: share}), self.now)
+        self.call_due()
+
     # --- what always holds
 
     @invariant()
@@ -293,6 +311,8 @@ class Walk(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "now"):
             return
+        self.dispatcher.apply(Shares(dict.fromkeys(self.shares)), self.now)
+        self.shares = {}
         self.pass_time(200.0)
         assert not self.waiting
         assert self.dispatcher.next_due() is None
