@@ -25,6 +25,7 @@ from gateway.core import changes, ending
 from gateway.core.choose import Seat, Shy
 from gateway.core.explain import explain, what_is_full
 from gateway.core.fleet import Fleet
+from gateway.core.meter import Meter
 from gateway.core.nouns import (
     Candidate,
     Change,
@@ -47,6 +48,7 @@ from gateway.core.views import FleetView, demands, view
 from gateway.core.waiting import Alarms, Lanes, Ticket, Waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
 SPACING = 0.001
@@ -203,6 +205,11 @@ class Dispatcher:
         else:
             changes.carry_out(change, self._fleet, now)
 
+    @property
+    def meters(self) -> Mapping[str, Meter]:
+        """Every account's gauges, to look at."""
+        return self._fleet.meters
+
     def demands(self, now: float) -> dict[str, Demand]:
         """What this replica uses and wants of every account: what it should tell the shared store."""
         return demands(self._fleet, self._tickets.values(), now)
@@ -249,7 +256,7 @@ class Dispatcher:
         standing.in_flight += 1
         tally = standing.tally
         tally.granted += 1
-        if seat.tier or ticket.attempt > 1:
+        if seat.tier or (ticket.shy and standing not in ticket.shy):
             tally.spilled_in += 1
         number = self._next_lease
         self._next_lease = number + 1
@@ -345,7 +352,8 @@ class Dispatcher:
         route = ticket.route
         if wait is None:
             wait = self._patience.wait(ticket, route.waiting, now)
-        return Refuse(reason, retry_after(wait, route.policy.queue.max_wait), what_is_full(ticket.path, ticket, now))
+        full, ill = what_is_full(ticket.path, ticket, now)
+        return Refuse(reason, retry_after(wait, route.policy.queue.max_wait), full, ill)
 
     # --- changes ----------------------------------------------------------------------------------------
 

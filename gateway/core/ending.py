@@ -92,7 +92,9 @@ def _judge(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> tuple[bo
             return True, True
         case Failed(_, retryable):
             tally.failed += 1
-            standing.failed(rules, ticket.probe, now, rng, begun=ticket.begun)
+            if ticket.probe or standing not in ticket.shy:
+                # Once per request: one that an engine chokes on again and again must not take it from everybody.
+                standing.failed(rules, ticket.probe, now, rng, begun=ticket.begun)
             ticket.probe = False
             return retryable, True
         case Unusable("auth"):

@@ -279,11 +279,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """`retry_after` in seconds, None when trying again would not help. `limit` names what had no room."""
+    """`retry_after` in seconds, None when trying again would not help. `limit` names what had no room.
+
+    `ill`: it was not a matter of room; no backend is fit to be asked.
+    """
 
     reason: RefuseReason
     retry_after: float | None = None
     limit: str = ""
+    ill: bool = False
 
 
 Verdict = Go | Wait | Refuse

@@ -45,7 +45,7 @@ def refused(call: Call, verdict: Refuse, last: Outcome | None) -> RequestError:
     if verdict.retry_after is not None:
         message += f" Try again in {max(1, round(verdict.retry_after))} s."
     details: dict[str, Any] = {"reason": verdict.reason, "limit": verdict.limit or None, "attempts": attempts_of(call)}
-    kind = NoCapacity if verdict.reason in {"no-model", "no-backend"} else LimitReached
+    kind = NoCapacity if verdict.ill or verdict.reason in {"no-model", "no-backend"} else LimitReached
     code = "capacity_" + verdict.reason.replace("-", "_")
     return kind(message, code=code, retry_after=verdict.retry_after, details=details)
 

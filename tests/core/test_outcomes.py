@@ -18,6 +18,7 @@ from gateway.core.nouns import (
     Outcome,
     Overloaded,
     RefusalKind,
+    Refuse,
     Rejected,
     Served,
     Unusable,
@@ -235,3 +236,17 @@ def test_an_unknown_model_id_is_left_alone_for_ten_minutes(world: Any) -> None:
     names = {world.go(dispatcher, 1.0).backend for _ in range(20)}
     assert names == {"a", "b"} - {lease.backend}
     assert lease.backend in {world.go(dispatcher, 601.0).backend for _ in range(40)}
+
+
+def test_a_request_that_an_engine_chokes_on_again_and_again_counts_once(world: Any) -> None:
+    dispatcher, now = world.dispatcher(a=Limits()), 0.0
+    for _ in range(4):
+        verdict = dispatcher.offer(world.request(now), now)
+        for _ in range(4):
+            assert isinstance(verdict, Go)
+            verdict = dispatcher.settle(verdict.lease, Failed("server"), now)
+            now += 1.0
+        assert isinstance(verdict, Refuse)
+        assert state(dispatcher, now) == "closed"
+    assert dispatcher.snapshot(now).backends[0].counters.failed == 16
+    assert dispatcher.snapshot(now).backends[0].counters.spilled_in == 0
