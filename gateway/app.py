@@ -32,11 +32,13 @@ from gateway.pipeline.faults import outcome_name
 from gateway.pipeline.limit import Limit
 from gateway.pipeline.live import Live
 from gateway.pipeline.observe import Observe, overhead
+from gateway.pipeline.sharing import Sharing
 from gateway.pipeline.understand import Understand
 from gateway.policy.compiled import Compiled, Connection
 from gateway.policy.reload import changes
 from gateway.service import stack
 from gateway.settings import Settings
+from gateway.store.base import Store
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import presets
 from gateway.upstream.base import Upstream
@@ -62,6 +64,7 @@ class Gateway:
         self.desk = Desk(Dispatcher(compiled.plan, random.Random(seed)), self.clock)
         self.metrics = Metrics(outcome_name, overhead)
         self.reload_error = ""
+        self.sharing: Sharing | None = None
         self._first = compiled
         service = stack(
             Observe(self.clock, self.metrics.fold),
@@ -97,8 +100,15 @@ class Gateway:
     ) -> None:
         await receive()
         self.live.install(self._first)
+        if self.settings.redis_url:
+            self.sharing = Sharing(
+                self.desk, self.live, _store(self.settings.redis_url), replicas=self.settings.replicas
+            )
+            self.sharing.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if self.sharing is not None:
+            await self.sharing.aclose()
         self.desk.close()
         await self.live.aclose()
         await send({"type": "lifespan.shutdown.complete"})
@@ -126,6 +136,8 @@ class Gateway:
         detail: dict[str, Any] = {"configuration": self.live.compiled.version}
         if self.reload_error:
             detail["reload"] = "the last reload was rejected; see /status"
+        if self.sharing is not None and (health := self.sharing.health()).degraded:
+            detail["shared_state"] = f"out of reach, working with safe shares: {health.reason}"
         return True, detail
 
     def status(self) -> dict[str, Any]:
@@ -136,14 +148,26 @@ class Gateway:
             "configuration": compiled.version if compiled else "",
             "reload_error": self.reload_error,
             "active": self.door.active,
+            "shared_state": asdict(self.sharing.health()) if self.sharing else None,
             "fleet": asdict(self.desk.dispatcher.snapshot(self.clock())),
         }
 
     def exposition(self) -> bytes:
         """Everything `/metrics` says. prometheus_client is imported at the first scrape, not at start."""
-        from gateway.telemetry.exposition import expose
+        from gateway.telemetry.exposition import Shared, expose
 
-        return expose(self.metrics, self.desk.dispatcher.snapshot(self.clock()))
+        shared = None
+        if self.sharing is not None:
+            health, sharer = self.sharing.health(), self.sharing.sharer
+            shared = Shared(health.degraded, health.replicas, sharer.exchanges, sharer.failures)
+        return expose(self.metrics, self.desk.dispatcher.snapshot(self.clock()), shared)
+
+
+def _store(url: str) -> Store:
+    """redis-py is imported only where there is a Redis."""
+    from gateway.store.redis import RedisStore
+
+    return RedisStore(url)
 
 
 class Dialler:

@@ -2,6 +2,8 @@
 
 SPILLGATE_ADMIN_KEY   opens /metrics and /status to callers that are not on this machine
 SPILLGATE_LOG         human (default) or json
+REDIS_URL             shared state: redis://, rediss://, redis+sentinel://, redis+cluster://
+SPILLGATE_REPLICAS    how many replicas there are, for when the shared state was never reached (default 1)
 PORT, HOST            where `serve` listens unless told on the command line
 """
 
@@ -19,6 +21,8 @@ class Settings:
     port: int = 8080
     admin_key: str = field(default="", repr=False)
     log: str = "human"
+    redis_url: str = field(default="", repr=False)
+    replicas: int = 1
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -30,10 +34,15 @@ def read(environ: Mapping[str, str]) -> Settings:
     log = environ.get("SPILLGATE_LOG", "human")
     if log not in {"human", "json"}:
         raise ValueError(f"SPILLGATE_LOG must be human or json, not {log!r}")
+    replicas = environ.get("SPILLGATE_REPLICAS", "1")
+    if not replicas.isdigit() or int(replicas) < 1:
+        raise ValueError(f"SPILLGATE_REPLICAS must be a number from 1, not {replicas!r}")
     return Settings(
         host=environ.get("HOST", "127.0.0.1"),
         port=int(port),
         admin_key=environ.get("SPILLGATE_ADMIN_KEY", ""),
         log=log,
+        redis_url=environ.get("REDIS_URL", ""),
+        replicas=int(replicas),
         variables=dict(environ),
     )

@@ -21,10 +21,11 @@ import uvicorn
 from gateway import __version__
 from gateway.app import Gateway
 from gateway.cli import document
+from gateway.cli.workers import Workers
 from gateway.edge.server import Protocol
 from gateway.policy.compiled import Compiled
 from gateway.policy.load import sources
-from gateway.settings import read
+from gateway.settings import Settings, read
 
 log = logging.getLogger("spillgate")
 _WATCH_EVERY = 1.0
@@ -35,6 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     document.path_argument(parser)
     parser.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port, 0 for a free one (default: PORT or 8080)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes; more than one need REDIS_URL")
+    parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a worker's: the socket it inherits
     parser.add_argument("--no-reload", action="store_true", help="do not watch the document for changes")
 
 
@@ -50,23 +53,38 @@ def run(args: argparse.Namespace) -> int:
     if compiled is None:
         return 2
     host = args.host or settings.host
-    if not compiled.tenants and not _is_loopback(host):
-        print(
-            f"refusing to listen on {host}: the document names no tenants, so anybody could use your keys. "
-            "Add `tenants:`, or listen on 127.0.0.1.",
-            file=sys.stderr,
-        )
+    if (refusal := _refusal(args, settings, compiled, host)) is not None:
+        print(refusal, file=sys.stderr)
         return 2
-    try:
-        listener = _listen(host, settings.port if args.port is None else args.port)
-    except OSError as error:
-        print(f"cannot listen on {host}:{args.port or settings.port}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    _greet(compiled, listener)
+    if args.fd is not None:
+        listener = socket.socket(fileno=args.fd)
+    else:
+        try:
+            listener = _listen(host, settings.port if args.port is None else args.port)
+        except OSError as error:
+            print(f"cannot listen on {host}:{args.port or settings.port}: {error.strerror or error}", file=sys.stderr)
+            return 1
+        _greet(compiled, listener)
+    if args.workers > 1:
+        return Workers(args.document, listener, args.workers, reload=not args.no_reload).run()
     gateway = Gateway(compiled, settings)
     watch = None if args.no_reload else _watch(gateway, args.document, seen)
     with asyncio.Runner(loop_factory=_loop) as runner:
         return runner.run(_serve(gateway, listener, args.document, watch))
+
+
+def _refusal(args: argparse.Namespace, settings: Settings, compiled: Compiled, host: str) -> str | None:
+    """Why this must not be served, if it must not."""
+    if not compiled.tenants and not _is_loopback(host):
+        return (
+            f"refusing to listen on {host}: the document names no tenants, so anybody could use your keys. "
+            "Add `tenants:`, or listen on 127.0.0.1."
+        )
+    if args.workers < 1:
+        return "--workers must be at least 1"
+    if args.workers > 1 and not settings.redis_url:
+        return "--workers needs REDIS_URL: without shared state each worker would use the whole of every limit."
+    return None
 
 
 class _Server(uvicorn.Server):

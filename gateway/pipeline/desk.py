@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.nouns import Abandoned, Change, Go, Lease, Outcome, Refuse, Request, Verdict
 
 _SOONEST = 0.001
+
+
+def _nothing(_: object) -> None:
+    """What there is to do without a shared store."""
 
 
 class Desk:
@@ -25,6 +30,10 @@ class Desk:
         self._waiting: dict[str, asyncio.Future[Go | Refuse]] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
+        self.fence = inf
+        """when the shares in hand change by themselves (see `pipeline.sharing`)"""
+        self.refresh: Callable[[float], None] = _nothing
+        self.hungry: Callable[[str], None] = _nothing
 
     def __repr__(self) -> str:
         return f"<Desk [Waiting: {len(self._waiting)} | {self.dispatcher!r}]>"
@@ -37,7 +46,10 @@ class Desk:
         return self._loop
 
     def offer(self, request: Request) -> Verdict:
-        return self.dispatcher.offer(request, self.clock())
+        now = self.clock()
+        if now >= self.fence:
+            self.refresh(now)
+        return self.dispatcher.offer(request, now)
 
     async def wait(self, request: Request) -> Go | Refuse:
         """Wait for the verdict of a queued request.
@@ -46,6 +58,7 @@ class Desk:
         """
         future: asyncio.Future[Go | Refuse] = self.loop.create_future()
         self._waiting[request.id] = future
+        self.hungry(request.model)
         self._arm()
         try:
             return await future
@@ -73,7 +86,10 @@ class Desk:
 
     def pump(self) -> None:
         """Wake those who may go now, or must give up, and set the alarm for the next."""
-        for request, verdict in self.dispatcher.due(self.clock()):
+        now = self.clock()
+        if now >= self.fence:
+            self.refresh(now)
+        for request, verdict in self.dispatcher.due(now):
             future = self._waiting.pop(request.id, None)
             if future is not None and not future.done():
                 future.set_result(verdict)

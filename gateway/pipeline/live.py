@@ -52,6 +52,7 @@ class Live:
         self.names: Mapping[str, str] = MappingProxyType({})
         self.policies: Mapping[str, Policy] = MappingProxyType({})
         self.policy_of: Mapping[str, str] = MappingProxyType({})
+        self.accounts_of: Mapping[str, frozenset[str]] = MappingProxyType({})
         self.tenants: Mapping[bytes, Tenant] = MappingProxyType({})
         self.max_body = 16 * 1024 * 1024
 
@@ -79,6 +80,7 @@ class Live:
         self.names = {alias: model.name for model in plan.models.values() for alias in (model.name, *model.aliases)}
         self.policies = plan.policies
         self.policy_of = {model.name: model.policy for model in plan.models.values()}
+        self.accounts_of = {model: _accounts(plan, policy) for model, policy in self.policy_of.items()}
         self.tenants = {digest: tenant for tenant in compiled.tenants for digest in tenant.key_hashes}
         self.max_body = compiled.max_body
         self.compiled = compiled
@@ -98,6 +100,11 @@ class Live:
             await line.upstream.aclose()
         if self._closing:
             await asyncio.gather(*self._closing)
+
+
+def _accounts(plan: Plan, policy: str) -> frozenset[str]:
+    """The accounts that a policy may send to."""
+    return frozenset(plan.backends[name].account for tier in plan.policies[policy].tiers for name in tier.backends)
 
 
 def _connect_timeout(plan: Plan, backend: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -12,13 +13,25 @@ from gateway import __version__
 from gateway.core.views import FleetView
 from gateway.telemetry.metrics import Metrics
 
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """How the shared state is doing: `replicas` last seen, exchanges with it and how many of them failed."""
+
+    degraded: bool
+    replicas: int
+    exchanges: int
+    failures: int
+
+
 _BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 
 
 class _Snapshot(Collector):
-    def __init__(self, metrics: Metrics, fleet: FleetView) -> None:
+    def __init__(self, metrics: Metrics, fleet: FleetView, shared: Shared | None) -> None:
         self._metrics = metrics
         self._fleet = fleet
+        self._shared = shared
 
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily(
@@ -35,6 +48,15 @@ class _Snapshot(Collector):
         for reason, count in self._fleet.totals.refused.items():
             refused.add_metric([reason], count)
         yield refused
+        if self._shared is not None:
+            yield from _shared_state(self._shared)
+
+
+def _shared_state(shared: Shared) -> Iterable[Metric]:
+    yield GaugeMetricFamily("spillgate_shared_state_degraded", "1 while Redis is out of reach.", float(shared.degraded))
+    yield GaugeMetricFamily("spillgate_replicas", "Replicas last seen in the shared state.", shared.replicas)
+    yield CounterMetricFamily("spillgate_shared_state_exchanges", "Round trips to Redis.", shared.exchanges)
+    yield CounterMetricFamily("spillgate_shared_state_failures", "Round trips that failed.", shared.failures)
 
 
 def _accounts(fleet: FleetView) -> Iterable[Metric]:
@@ -64,8 +86,8 @@ def _backends(fleet: FleetView) -> Iterable[Metric]:
     return breaker, spilled
 
 
-def expose(metrics: Metrics, fleet: FleetView) -> bytes:
+def expose(metrics: Metrics, fleet: FleetView, shared: Shared | None = None) -> bytes:
     """Prometheus text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, fleet))
+    registry.register(_Snapshot(metrics, fleet, shared))
     return generate_latest(registry)

@@ -26,7 +26,7 @@ PURE = {"core", "policy", "wire"}
 IMPURE_MODULES = {"asyncio", "time", "os", "socket", "threading", "subprocess", "uvloop", "aiohttp", "httpx"}
 # A rehearsal runs over the pretend clouds' pure model, and nothing else of them: "the same code, live and rehearsed".
 REHEARSED = {f"gateway.clouds.{part}" for part in ("model", "laws", "counts", "tickets", "profiles", "fleet")}
-FREE = {"settings": {"app", "cli", "edge"}, "testing": set()}
+FREE: dict[str, set[str]] = {"settings": {"app", "cli", "edge"}, "testing": set()}
 
 
 def modules() -> list[Path]:
