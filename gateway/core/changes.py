@@ -18,6 +18,9 @@ def carry_out(change: Advertised | Shares | Learned, fleet: Fleet, now: float) -
         _advertised(change, fleet, now)
         return
     if isinstance(change, Learned):
+        for name, lesson in change.accounts.items():
+            if name in fleet.meters:
+                fleet.meters[name].take_over(lesson, now)
         return
     for name, share in change.accounts.items():
         if name in fleet.meters:

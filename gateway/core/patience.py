@@ -129,15 +129,17 @@ def _allowed(path: Path, places: int, now: float) -> float | None:
 def _rate(meter: Meter, lasts: float | None) -> float:
     """Requests per second that an account can start in the long run, as far as its limits tell; `inf` if not."""
     rates = [window.limit / window.span for window in _request_windows(meter)]
-    if meter.cap < inf and lasts:
-        rates.append(meter.cap / lasts)
+    cap = meter.prospect()
+    if cap < inf and lasts:
+        rates.append(cap / lasts)
     # What is 0 is a share that may grow at any moment.
     return min(rates, default=inf) or inf
 
 
 def _clears(meter: Meter, lasts: float | None, places: int, now: float) -> float:
     """Seconds until one account can have started `places` more."""
-    wait = places * lasts / meter.cap / MARGIN if lasts else 0.0
+    cap = meter.prospect()
+    wait = places * lasts / cap / MARGIN if lasts and cap > 0 else 0.0
     for window in _request_windows(meter):
         spans, rest = divmod(places - 1, int(window.limit))
         wait = max(wait, spans * window.span + window.earliest(rest + 1, now) - now)
@@ -145,4 +147,4 @@ def _clears(meter: Meter, lasts: float | None, places: int, now: float) -> float
 
 
 def _request_windows(meter: Meter) -> list[Window]:
-    return [w for w in meter.windows if isinstance(w, Window) and w.counts == REQUESTS]
+    return [w for w in meter.windows if isinstance(w, Window) and w.counts == REQUESTS and 1 <= w.limit < inf]

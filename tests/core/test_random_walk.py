@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.core.dispatcher import Dispatcher, LeaseEnded
 from gateway.core.nouns import (
+    LIMIT_KINDS,
     Abandoned,
     Account,
     Advertised,
@@ -283,6 +284,9 @@ class Walk(RuleBasedStateMachine):
     def share(self, account: str, share: Limits | None) -> None:
         self.shares.pop(account, None)
         if share is not None and account != "nobody":
+            # A store shares the limits that there are; a new kind begins with an empty window.
+            declared = self.accounts[account]
+            share = Limits(*(getattr(share, kind) if getattr(declared, kind) else None for kind in LIMIT_KINDS))
             self.shares[account] = share
         self.dispatcher.apply(Shares({account: share}), self.now)
         self.call_due()
