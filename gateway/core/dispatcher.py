@@ -42,7 +42,7 @@ from gateway.core.nouns import (
     Verdict,
     Wait,
 )
-from gateway.core.patience import Patience, opening, retry_after
+from gateway.core.patience import Patience, latest, opening, retry_after, why_over
 from gateway.core.tally import Totals
 from gateway.core.views import FleetView, demands, lessons, view
 from gateway.core.waiting import Alarms, Lanes, Ticket, Waiting
@@ -175,7 +175,7 @@ class Dispatcher:
         late = self._alarms.over(now)
         for ticket in late:
             self._leave(ticket, now)
-            answers.append((ticket.request, self._refuse(_why_over(ticket), ticket, now)))
+            answers.append((ticket.request, self._refuse(why_over(ticket), ticket, now)))
         if late:
             self._waiting.serve(place)
         self._patience.sweep(self._waiting.busy)
@@ -301,8 +301,8 @@ class Dispatcher:
         path = route.path_without(request, ticket.barred)
         if ticket.barred:
             ticket.path = path
-            latest = _latest(ticket, now)
-            if not path.steps or opening(ticket, now, certain=True) > latest:
+            last = latest(ticket, now)
+            if not path.steps or opening(ticket, now, certain=True) > last:
                 ticket.barred = ()
                 path = route.path_without(request, ())
         ticket.path = path
@@ -312,9 +312,9 @@ class Dispatcher:
 
     def _wait(self, ticket: Ticket, now: float) -> Wait | Refuse:
         """Let it wait, unless that is pointless."""
-        ticket.until = _latest(ticket, now)
+        ticket.until = latest(ticket, now)
         if ticket.until <= now:
-            return self._refuse(_why_over(ticket), ticket, now)
+            return self._refuse(why_over(ticket), ticket, now)
         if not ticket.seq:
             self._next_seq += 1
             ticket.seq = self._next_seq
@@ -389,15 +389,3 @@ class Dispatcher:
                 self._totals.waited -= 1
             else:
                 self._doomed.append((ticket.request, verdict))
-
-
-def _latest(ticket: Ticket, now: float) -> float:
-    """When waiting must end: at the request's deadline, or when it has waited as long as its policy allows."""
-    until = now + ticket.route.policy.queue.max_wait - ticket.waited
-    deadline = ticket.request.deadline
-    return until if deadline is None or deadline > until else deadline
-
-
-def _why_over(ticket: Ticket) -> RefuseReason:
-    """Which of the two ends of waiting it was."""
-    return "deadline" if ticket.until == ticket.request.deadline else "max-wait"

@@ -36,7 +36,7 @@ def started(ticket: Ticket, now: float, rng: Random) -> bool:
         if ticket.request.stream:
             standing.floor.learn(ticket.prompt, took, calm=meter.learner.calm)
         room = meter.heard(lease.id, now)
-        ticket.beside = meter.learner.begun
+        ticket.beside = meter.learner.running
     return _accepted(ticket, now, rng) or room
 
 
@@ -48,7 +48,7 @@ def progressed(ticket: Ticket, tokens: int, now: float) -> None:
     meter = ticket.seat.meter
     meter.flow(tokens, reserved, now)
     if meter.learner is not None and ticket.begun:
-        running = meter.learner.begun
+        running = meter.learner.running
         meter.learner.gap((ticket.beside + running) / 2, (now - ticket.told) / tokens, now)
         ticket.told = now
         ticket.beside = running
@@ -84,7 +84,7 @@ def served(ticket: Ticket, outcome: Served, now: float, rng: Random) -> None:
     if tokens > 1 and lasted > 0:
         standing.latency.rate.add(tokens / lasted)
         if meter.learner is not None and not ticket.begun:
-            meter.learner.gap(meter.learner.begun + 1, lasted / tokens, now)
+            meter.learner.gap(meter.learner.standing + 1, lasted / tokens, now)
 
 
 def broken(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> bool:

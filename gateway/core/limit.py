@@ -40,20 +40,23 @@ OVERLOADED = 0.85
 LOOK = 0.1
 IDLE_STEP = 0.5
 SCOUT = 4.0
+ANCHOR_TIME = 3.0
+"""Seconds from the first token on for which an account that is new may be kept at `START`, to see its pace."""
 PROBE, LONGEST_PROBE, HARD_PROBE = 2.0, 16.0, 600.0
 """Seconds until more than the last ceiling is tried, doubling to the second; the third when refusals set it."""
 EARNED = 500
 """Streams that must have begun for each refusal that a probe may cost."""
-STRETCH, MOST_STRETCH = 0.05, 1.5
+STRETCH, MOST_STRETCH = 0.05, 1.2
 
 
 class Learner:
     """One account's limits in streams and tokens. The meter tells it everything and asks `cap`."""
 
     __slots__ = (
-        "_accepted", "_backoff", "_cut", "_ends", "_grown", "_hard", "_last_begun", "_looked", "_probe_at", "_queued",
-        "_ran", "_scout_at", "_scouts", "_spared", "_wins", "begun", "beyond", "ceiling", "holding", "limit", "pace",
-        "probe", "tokens", "trusted", "turn", "unheard", "version", "volley", "why",
+        "_accepted", "_anchor_by", "_anchoring", "_backoff", "_cut", "_ends", "_grown", "_hard", "_last_begun",
+        "_looked", "_looked_at_pace", "_probe_at", "_queued", "_ran", "_scout_at", "_scouts", "_spared", "_wins",
+        "begun", "beyond", "ceiling", "holding", "limit", "pace", "probe", "tokens", "trusted", "turn", "unheard",
+        "version", "volley", "why",
     )  # fmt: skip
 
     def __init__(self, learn: Learn, declared: float | None) -> None:
@@ -72,6 +75,9 @@ class Learner:
         self._ends = self._queued = 0
         self._accepted = EARNED
         self._hard = False
+        self._anchoring = True
+        self._anchor_by = inf
+        self._looked_at_pace = -inf
         self._probe_at = self._cut = self._grown = self._looked = self._spared = -inf
         self._scout_at = inf
         self.declare(learn, declared)
@@ -91,6 +97,7 @@ class Learner:
         self.trusted = trusted
         if trusted:
             self.limit = self.tokens = self.volley = inf
+            self._anchoring = False
             self.why = "declared"
         else:
             self.limit, self.tokens, self.volley = float(declared or START), START_TOKENS, FIRST_VOLLEY
@@ -105,6 +112,8 @@ class Learner:
         most = self.begun + self.volley
         if self.limit < most:
             most = self.limit
+        if self._anchoring and most > START:
+            most = START
         if most == inf:
             return inf
         return int(most) if most >= 1.0 else 1
@@ -115,9 +124,19 @@ class Learner:
         return self.limit < inf or self.holding
 
     @property
+    def standing(self) -> int:
+        """Streams in flight: those that run, those whose prompt is being read, those that queue in the cloud."""
+        return self.begun + len(self.unheard)
+
+    @property
+    def running(self) -> float:
+        """Streams that share the engine: those that have begun, and in part those whose prompt is being read."""
+        return self.begun + len(self.unheard) / 2
+
+    @property
     def calm(self) -> bool:
         """Is so little in flight that what a first token takes now is what it takes at least?"""
-        standing = self.begun + len(self.unheard)
+        standing = self.standing
         return standing <= 2 or (len(self.unheard) <= 1 and standing < 0.5 * self.limit)
 
     @property
@@ -145,14 +164,16 @@ class Learner:
             return
         self.begun += 1
         self._accepted += 1
+        if self._anchor_by == inf:
+            self._anchor_by = now + ANCHOR_TIME
         if number > self._last_begun:
             self._last_begun = number
         if self.holding:
             self._review(now)
         elif now > due:
             self._late(due, now)
-        elif self.limit < inf:
-            self._grow(held, now)
+        elif self.limit < inf and not self._anchoring:
+            self._grow(held)
 
     def ended(self, number: int, now: float) -> None:
         """A stream is over, whether it had begun or not."""
@@ -165,21 +186,25 @@ class Learner:
     def gap(self, streams: float, seconds: float, now: float) -> None:
         """Seconds per token of one stream, lately, while so many ran."""
         pace = self.pace
-        if pace.add(streams, seconds, now) and not self.trusted and pace.knee < self.limit:
+        if self.holding:
+            return
+        pace.add(streams, seconds)
+        if not self.trusted and pace.knee < self.limit and now >= self._looked_at_pace + 1.0:
+            self._looked_at_pace = now
             self.limit = max(pace.knee, self.limit / 2, START / 2)
             self.why = "knee of its pace"
             self.version += 1
 
     def refused(self, named: float | None, now: float) -> None:
         """Too many at once, says the cloud; `named`: the number its text names. The refused one has left the books."""
-        standing = self.begun + len(self.unheard)
+        standing = self.standing
         limit = named if named is not None and named >= 1 else max(1.0, standing, 0.5 * self._spared_limit(now))
         if limit < self.limit or not self._hard:
             self._lower(min(limit, self.limit), now, hard=True, why="refused: too many at once")
 
     def overloaded(self, sent: float, now: float) -> None:
         """The platform is full. News only if we use much of what we may, and once per volley."""
-        standing = self.begun + len(self.unheard)
+        standing = self.standing
         if sent < self._cut or (self.limit < inf and standing < 0.5 * self.limit):
             return
         limit = OVERLOADED * min(self.limit, standing + 1)
@@ -187,17 +212,18 @@ class Learner:
 
     def look(self, now: float, held: int, full: bool) -> None:
         """Time has passed: is somebody overdue, may more be tried? `full`: the limit is in use."""
+        if self._anchoring and (self.pace.anchored or now >= self._anchor_by):
+            self._anchoring = False
         if self.holding:
             self._review(now)
-            if self.holding and now >= self._scout_at:
-                self._scout()
+            self._scout(now)
         elif (overdue := self._queue(now)) > 0:
             self._hold(overdue, now)
-        elif full and self.probe and self.limit < inf:
-            self._try_more(held, now)
+        elif full and self.probe and self.limit < inf and not self._anchoring:
+            self._try_more(now)
         due = min(self.unheard.values(), default=inf)
         self.turn = max(due, now + LOOK) if due < inf else inf
-        if self.limit < inf and (full or self.holding):
+        if self.limit < inf and (full or self.holding or self._anchoring):
             self.turn = min(self.turn, now + IDLE_STEP)
 
     # --- the queue inside the cloud ---------------------------------------------------------------------
@@ -206,7 +232,7 @@ class Learner:
         """How many wait for their first token in vain, all of them sent after whoever began last; 0 if only a few."""
         last = self._last_begun
         overdue = sum(1 for number, due in self.unheard.items() if due < now and number > last)
-        return overdue if overdue >= max(FEW, FEW_SHARE * (self.begun + len(self.unheard))) else 0
+        return overdue if overdue >= max(FEW, FEW_SHARE * (self.standing)) else 0
 
     def _hold(self, overdue: int, now: float) -> None:
         self.holding = True
@@ -229,11 +255,13 @@ class Learner:
                 self.why = "growing" if self.limit < inf else "declared"
                 return
             # Not below half of what ran: a hold that a crash ended says nothing.
-            standing = max(1.0, self.begun + len(self.unheard), self._ran / 2)
+            standing = max(1.0, self.standing, self._ran / 2)
             self._lower(min(self.limit, standing), now, hard=False, why="queue in the cloud")
 
-    def _scout(self) -> None:
-        """One more in spite of the queue: if it begins before those, they were lost and not queued."""
+    def _scout(self, now: float) -> None:
+        """Now and then one more in spite of the queue: if it begins before those, they were lost and not queued."""
+        if not self.holding or now < self._scout_at:
+            return
         self._scouts += 1
         self.holding = False
         self.volley = len(self.unheard) + 1.0
@@ -283,9 +311,9 @@ class Learner:
             self._looked = now
             self.volley = max(LEAST_VOLLEY, self.volley / 2)
 
-    def _grow(self, held: int, now: float) -> None:
+    def _grow(self, held: int) -> None:
         """A first token in time: the cloud bears what it has."""
-        standing = self.begun + len(self.unheard)
+        standing = self.standing
         if len(self.unheard) + 2 >= self.volley:
             self.volley = min(self.volley + 1.0, max(FIRST_VOLLEY, self.begun / 2))
         if not self.probe:
@@ -308,7 +336,7 @@ class Learner:
             self.why = "knee of its pace" if limit == knee else "growing" if limit < self.ceiling else self.why
             self.limit = limit
 
-    def _try_more(self, held: int, now: float) -> None:
+    def _try_more(self, now: float) -> None:
         """The limit is in use. Nobody is unheard: one more. At the ceiling: one more when a probe is due."""
         if self.limit < self.ceiling:
             if not self.unheard:

@@ -20,7 +20,7 @@ from math import inf
 
 from gateway.core.bounds import Bounds
 from gateway.core.limit import Learner
-from gateway.core.nouns import Learn, Lesson, LimitKind, Limits, RefusalKind
+from gateway.core.nouns import Learn, LimitKind, Limits, RefusalKind
 from gateway.core.quota import QUOTAS, Quota
 from gateway.core.window import PROMPT, REQUESTS, TOKENS, Ramp, Window
 
@@ -217,6 +217,11 @@ class Meter:
             self.bounds.advertised[kind] = limit
             self._rebuild()
 
+    def learn(self, kind: LimitKind, limit: float) -> None:
+        """A rate limit was learnt."""
+        self.bounds.learned[kind] = limit
+        self._rebuild()
+
     def share(self, share: Limits | None) -> None:
         """This replica's part of the limits, None: all of them. It holds at once."""
         if self.bounds.share != share:
@@ -325,8 +330,7 @@ class Meter:
             if limit is not None and limit >= 1:
                 self.advertise(kind, limit)
             elif fresh and kind in self.quotas:
-                self.bounds.learned[kind] = self.quotas[kind].refused(self.by_kind[kind].used - cost, now)
-                self._rebuild()
+                self.learn(kind, self.quotas[kind].refused(self.by_kind[kind].used - cost, now))
         elif kind == "concurrency" and self.learner is not None:
             self.learner.refused(limit, now)
             self._settle_cap(now)
@@ -337,25 +341,6 @@ class Meter:
         if self.learner is not None:
             self.learner.overloaded(sent, now)
             self._settle_cap(now)
-
-    def take_over(self, lesson: Lesson, now: float) -> None:
-        """What another replica learnt of this account."""
-        if self.learner is None:
-            return
-        if lesson.version > self.learner.version:
-            for kind, limit in zip(QUOTAS, (lesson.rpm, lesson.tpm), strict=True):
-                if limit is not None:
-                    self.quotas[kind].limit = self.bounds.learned[kind] = limit
-            self._rebuild()
-        self.learner.take_over(lesson, now)
-        self._settle_cap(now)
-
-    def prospect(self) -> float:
-        """The streams that somebody who waits may hope for: a limit that is still growing says nothing yet."""
-        learner = self.learner
-        if learner is None:
-            return self.cap
-        return inf if learner.ceiling == inf and not learner.trusted else min(self._streams, learner.limit)
 
     def come_back(self, span: float, now: float) -> None:
         """After a rest: from what is in flight to the whole limit in `span` seconds."""
@@ -400,9 +385,9 @@ class Meter:
 
     # --- read by `gauges` -------------------------------------------------------------------------------
 
-    def settled(self, now: float) -> float:
-        """The cap on streams at this moment."""
-        if now >= self.turn:
+    def settled(self, now: float, *, again: bool = False) -> float:
+        """The cap on streams at this moment; `again`: whatever was believed of it."""
+        if again or now >= self.turn:
             self._settle_cap(now)
         return self.cap
 

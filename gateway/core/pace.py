@@ -3,68 +3,63 @@
 Decoding is bound by memory traffic, so the gap between tokens is a line: gap(B) = t0 + k·B. One more stream then adds
 t0/gap² tokens per second, which has fallen to `WORTH` of its first value where gap = t0/√WORTH: the knee.
 
-The line is fitted through a table, one row per class of B (each about a fifth wider than the one before), each row an
-average of the gaps seen there. Rows that are visited no more keep what they know: a fit over the last minute alone
-would forget the idle end of the line just when the fleet is busy, and take overload for the normal state.
+Two points make the line. The *anchor* is what the first few streams saw: while it is taken the account may not grow,
+since a number that changes while it is measured fits to no gap. The *present* is an average of the latest samples. A
+regression over everything seen on the way up was tried and is worse: the way up is steep, and gaps lag behind it. The
+anchor moves only when as few streams run as when it was taken, so that overload never passes for the normal state.
 """
 
 from __future__ import annotations
 
-from math import inf, log
+from math import inf
 
 WORTH = 0.15
-_ROWS = 64
-_PER_UNIT = 5.0
-_WEIGHT = 0.1
-_EACH = 1.0
-_SPAN = 2.0
-_ENOUGH, _MOST = 8, 64
+GAIN: float = WORTH**-0.5 - 1.0
+ANCHOR = 16
+"""Samples of which the anchor is made."""
+APART = 2.0
+"""The present must be at so many times the anchor's streams to say anything."""
+_RECENT = 48
+_RENEW = 0.02
 
 
 class Pace:
     """`knee`: streams beyond which another one is not worth it; `inf` while the line is not known."""
 
-    __slots__ = ("_fitted", "_gaps", "_seen", "_streams", "knee")
+    __slots__ = ("_gap", "_here", "_low_gap", "_low_streams", "_seen", "_streams", "knee")
 
     def __init__(self) -> None:
         self.knee = inf
-        self._seen = [0] * _ROWS
-        self._streams = [0.0] * _ROWS
-        self._gaps = [0.0] * _ROWS
-        self._fitted = -inf
+        self._seen = self._here = 0
+        self._low_streams = self._low_gap = self._streams = self._gap = 0.0
 
     def __repr__(self) -> str:
-        return f"<Pace, knee at {self.knee:.0f} of {sum(1 for n in self._seen if n)} rows>"
+        return f"<Pace, {self._gap:.4f} s per token at {self._streams:.0f} streams, knee at {self.knee:.0f}>"
 
-    def add(self, streams: float, gap: float, now: float) -> bool:
-        """Seconds per token of one stream while so many ran. True when the line was fitted anew (once a second)."""
-        if streams < 1 or gap <= 0:
-            return False
-        row = min(int(log(streams) * _PER_UNIT), _ROWS - 1)
-        seen = self._seen[row] = min(self._seen[row] + 1, 1_000_000)
-        weight = max(_WEIGHT / 4, 1.0 / seen)
-        self._streams[row] += weight * (streams - self._streams[row])
-        self._gaps[row] += weight * (gap - self._gaps[row])
-        if now >= self._fitted + _EACH:
-            self._fitted = now
-            self._fit()
-            return True
-        return False
+    @property
+    def anchored(self) -> bool:
+        """Is it known what few streams see?"""
+        return self._seen >= ANCHOR
 
-    def _fit(self) -> None:
-        """Least squares over the rows; a knee only if they span enough and the line rises."""
-        rows = [row for row in range(_ROWS) if self._seen[row] >= _ENOUGH]
-        self.knee = inf
-        if len(rows) < 3 or self._streams[rows[-1]] < _SPAN * self._streams[rows[0]]:
+    def add(self, streams: float, gap: float) -> None:
+        """Seconds per token of one stream while so many ran."""
+        if gap <= 0:
             return
-        xs = [self._streams[row] for row in rows]
-        ys = [self._gaps[row] for row in rows]
-        weights = [min(self._seen[row], _MOST) for row in rows]
-        total = sum(weights)
-        x_mean = sum(w * x for w, x in zip(weights, xs, strict=True)) / total
-        y_mean = sum(w * y for w, y in zip(weights, ys, strict=True)) / total
-        spread = sum(w * (x - x_mean) ** 2 for w, x in zip(weights, xs, strict=True))
-        slope = sum(w * (x - x_mean) * (y - y_mean) for w, x, y in zip(weights, xs, ys, strict=True)) / spread
-        base = max(y_mean - slope * x_mean, 0.5 * min(ys))
-        if slope > 0:
-            self.knee = max(base * (WORTH**-0.5 - 1.0) / slope, 1.0)
+        if self._seen < ANCHOR or streams <= self._low_streams:
+            self._seen += 1
+            weight = max(_RENEW, 1.0 / self._seen)
+            self._low_streams += weight * (streams - self._low_streams)
+            self._low_gap += weight * (gap - self._low_gap)
+            return
+        self._here = min(self._here + 1, _RECENT)
+        self._streams += (streams - self._streams) / self._here
+        self._gap += (gap - self._gap) / self._here
+        self.knee = self._knee()
+
+    def _knee(self) -> float:
+        apart = self._streams - self._low_streams
+        if self._here < ANCHOR or self._streams < APART * self._low_streams or self._gap <= self._low_gap:
+            return inf
+        slope = (self._gap - self._low_gap) / apart
+        idle = max(self._low_gap - slope * self._low_streams, 0.5 * self._low_gap)
+        return idle * GAIN / slope

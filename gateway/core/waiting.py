@@ -38,7 +38,7 @@ class Ticket:
     seat: Seat
     budget: Budget
     flowed: int
-    beside: int
+    beside: float
     told: float
     unspent: int
     queued: float

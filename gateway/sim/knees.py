@@ -1,7 +1,8 @@
 """Eight kinds of backend with the knees that a learner should find, for rehearsals.
 
 The laws are fits to published measurements of DeepSeek R1/V3 class models, one accelerator (or one small node)
-each. The knee is where the engine's slots end, or where one more stream yields less than 15 % of what the first one yields.
+each. The knee is where the engine's slots end, or where one more stream yields less than 15 % of what the first one
+yields.
 """
 
 from __future__ import annotations
