@@ -54,9 +54,9 @@ class Learner:
 
     __slots__ = (
         "_accepted", "_anchor_by", "_anchoring", "_backoff", "_cut", "_ends", "_grown", "_hard", "_last_begun",
-        "_looked", "_looked_at_pace", "_probe_at", "_queued", "_ran", "_scout_at", "_scouts", "_spared", "_wins",
-        "begun", "beyond", "ceiling", "holding", "limit", "pace", "probe", "tokens", "trusted", "turn", "unheard",
-        "version", "volley", "why",
+        "_looked", "_looked_at_pace", "_probe_at", "_probing", "_queued", "_ran", "_scout_at", "_scouts", "_spared",
+        "_wins", "begun", "beyond", "ceiling", "holding", "limit", "pace", "probe", "tokens", "trusted", "turn",
+        "unheard", "version", "volley", "why",
     )  # fmt: skip
 
     def __init__(self, learn: Learn, declared: float | None) -> None:
@@ -73,8 +73,8 @@ class Learner:
         self.why = ""
         self._backoff = self._scouts = self._last_begun = self._ran = self._wins = 0
         self._ends = self._queued = 0
-        self._accepted = EARNED
-        self._hard = False
+        self._accepted = 0
+        self._hard = self._probing = False
         self._anchoring = True
         self._anchor_by = inf
         self._looked_at_pace = -inf
@@ -293,6 +293,7 @@ class Learner:
         self._hard = hard
         self._cut = now
         self._wins = 0
+        self._probing = False
         wait = min(PROBE * 2.0**self._backoff, LONGEST_PROBE)
         self._backoff = min(self._backoff + 1, 10)
         self._probe_at = now + wait
@@ -321,7 +322,7 @@ class Learner:
         if held >= 0.8 * self.tokens:
             self.tokens += max(1.0, held / max(1, standing))
         if standing >= 0.8 * self.limit:
-            if standing >= self.ceiling:
+            if standing >= self.ceiling and self._probing:
                 self._wins += 1
                 self.ceiling = self.ceiling * min(1.0 + STRETCH * self._wins, MOST_STRETCH) + 1.0
                 self._backoff = 0
@@ -348,4 +349,5 @@ class Learner:
                 self._accepted = 0
             self._probe_at = now + min(PROBE * 2.0**self._backoff, LONGEST_PROBE)
             self.ceiling = self.limit + 1.0
+            self._probing = True
             self._raise(1.0)

@@ -148,8 +148,7 @@ class Meter:
     def unwatch(self, lease: int, total: int, now: float) -> None:
         """A lease over so many tokens ended."""
         self.held -= total
-        learner = self.learner
-        if learner is not None:
+        if (learner := self.learner) is not None:
             learner.ended(lease, now)
             if learner.gating:
                 self._settle_cap(now)
@@ -175,9 +174,9 @@ class Meter:
         if learner is None:
             return False
         learner.first(lease, self.held, now)
-        if learner.gating:
+        if gating := learner.gating:
             self._settle_cap(now)
-        return learner.gating
+        return gating
 
     def correct(self, prompt: int, then: float, now: float) -> None:
         """The prompt sent at `then` was larger (or, negative, smaller) by `prompt` tokens than believed."""
@@ -393,9 +392,9 @@ class Meter:
 
     def full(self, total: int) -> bool:
         """Is there no stream left, or too much in flight for so many tokens more?"""
-        flying = self.in_flight + len(self._ghosts)
+        flying = self.occupied()
         return flying >= self.cap or (flying > 0 and self.held + total > self.token_cap)
 
     def occupied(self) -> int:
-        """Slots that the cloud may count: those in flight and those whose end it has not noticed."""
+        """Those in flight and those whose end the cloud has not noticed."""
         return self.in_flight + len(self._ghosts)
