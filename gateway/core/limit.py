@@ -55,7 +55,7 @@ class Learner:
     __slots__ = (
         "_accepted", "_anchor_by", "_anchoring", "_backoff", "_cut", "_ends", "_grown", "_hard", "_last_begun",
         "_looked", "_looked_at_pace", "_probe_at", "_probing", "_queued", "_ran", "_scout_at", "_scouts", "_spared",
-        "_wins", "begun", "beyond", "ceiling", "holding", "limit", "pace", "probe", "tokens", "trusted", "turn",
+        "_told", "_wins", "begun", "ceiling", "holding", "limit", "pace", "probe", "tokens", "trusted", "turn",
         "unheard", "version", "volley", "why",
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ class Learner:
         self.holding = False
         self.turn = inf
         self.limit = self.tokens = self.volley = inf
-        self.trusted = self.beyond = False
+        self.trusted = False
         self.why = ""
         self._backoff = self._scouts = self._last_begun = self._ran = self._wins = 0
         self._ends = self._queued = 0
@@ -90,8 +90,8 @@ class Learner:
 
     def declare(self, learn: Learn, declared: float | None) -> None:
         """What the operator says: a number to start from, and whether it is a ceiling (the meter sees to that)."""
-        self.beyond = learn == "beyond"
-        trusted = declared is not None and not self.beyond
+        trusted = declared is not None and learn != "beyond"
+        self._told = float(START if declared is None else declared)
         if self.why and trusted == self.trusted:
             return
         self.trusted = trusted
@@ -205,7 +205,7 @@ class Learner:
     def overloaded(self, sent: float, now: float) -> None:
         """The platform is full. News only if we use much of what we may, and once per volley."""
         standing = self.standing
-        if sent < self._cut or (self.limit < inf and standing < 0.5 * self.limit):
+        if sent < self._cut or standing < 0.5 * min(self.limit, self._told):
             return
         limit = OVERLOADED * min(self.limit, standing + 1)
         self._lower(max(1.0, limit), now, hard=False, why="refused: overloaded")
@@ -305,7 +305,7 @@ class Learner:
         if now - self._spared > 1.0:
             self._spared = now
             self._grown = self.limit if self.limit < inf else 0.0
-        return max(0.0, self._grown)
+        return self._grown
 
     def _late(self, due: float, now: float) -> None:
         if due >= self._looked:
