@@ -17,6 +17,7 @@ $(VENV)/.run: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes --no-deps -r requirements.lock
 	$(PIP) install --no-build-isolation --no-deps -e .
+	$(BIN)/python -m compileall -q gateway
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
+import ssl
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import asdict
@@ -33,6 +34,7 @@ from gateway.pipeline.live import Live
 from gateway.pipeline.observe import Observe, overhead
 from gateway.pipeline.understand import Understand
 from gateway.policy.compiled import Compiled, Connection
+from gateway.policy.reload import changes
 from gateway.service import stack
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -56,7 +58,7 @@ class Gateway:
     def __init__(self, compiled: Compiled, settings: Settings, *, seed: int | None = None) -> None:
         self.clock = time.monotonic
         self.settings = settings
-        self.live = Live(dial)
+        self.live = Live(Dialler())
         self.desk = Desk(Dispatcher(compiled.plan, random.Random(seed)), self.clock)
         self.metrics = Metrics(outcome_name, overhead)
         self.reload_error = ""
@@ -111,10 +113,11 @@ class Gateway:
             log.error("the new configuration was rejected, the running one stays:\n%s", error)
             return False
         self.reload_error = ""
+        told = changes(self.live.compiled or self._first, compiled)
         self.live.install(compiled)
         self.desk.apply(Reloaded(compiled.plan))
         self.metrics.reloads["applied"] += 1
-        log.warning("configuration %s is running", compiled.version)
+        log.warning("configuration %s is running: %s", compiled.version, "; ".join(told) or "nothing changed")
         return True
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
@@ -143,14 +146,24 @@ class Gateway:
         return expose(self.metrics, self.desk.dispatcher.snapshot(self.clock()))
 
 
-def dial(connection: Connection, connect_timeout: float) -> tuple[Upstream, Dialect]:
-    """The client and the dialect of one backend. Needs a running event loop."""
-    preset = presets.load(connection.preset)
-    secret = {preset.auth_header: f"{preset.auth_scheme} {connection.key}".strip()} if connection.key else {}
-    endpoint = Endpoint(
-        url=connection.base_url.rstrip("/") + preset.chat_path,
-        headers=connection.headers,
-        secret_headers=secret,
-        connect_timeout=connect_timeout,
-    )
-    return HttpUpstream(endpoint), preset.dialect
+class Dialler:
+    """Makes the client and the dialect of a backend. Needs a running event loop."""
+
+    def __init__(self) -> None:
+        self._tls: ssl.SSLContext | None = None
+
+    def __call__(self, connection: Connection, connect_timeout: float) -> tuple[Upstream, Dialect]:
+        preset = presets.load(connection.preset)
+        secret = {preset.auth_header: f"{preset.auth_scheme} {connection.key}".strip()} if connection.key else {}
+        endpoint = Endpoint(
+            url=connection.base_url.rstrip("/") + preset.chat_path,
+            headers=connection.headers,
+            secret_headers=secret,
+            connect_timeout=connect_timeout,
+        )
+        return HttpUpstream(endpoint, self._shared_tls), preset.dialect
+
+    def _shared_tls(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls

@@ -33,7 +33,7 @@ from gateway.sim.demand import Outage, Scene, mean_answer, mean_prompt, surge
 from gateway.sim.score import Terms
 from gateway.upstream import presets
 
-SEED = 7
+SEED = 8
 FAILS = "deepseek"
 TIMES = 6.0
 FIRST_TOKEN = 3.0
@@ -182,19 +182,19 @@ class _Performance:
         self._began = 0.0
 
     async def run(self) -> Report:
-        """Play the scene to its end and judge it. Raises DemoError when the gateway stops answering."""
+        """Play the scene to its end and judge it. Raises DemoError when the gateway or the clouds stop answering."""
         self._began = self._gateway.clock() + 0.2
-        async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(self._fail(outage)) for outage in self._play.scene.outages]
-            helpers.append(group.create_task(self._show()))
-            try:
-                async with asyncio.timeout(self._play.scene.lasts + DRAIN):
-                    await self._load.run(self._began)
-            except TimeoutError:
-                missing = len(self._play.scene.needs) - len(self._load.records)
-                raise DemoError(f"{missing} requests were never answered") from None
-            for helper in helpers:
-                helper.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                helpers = [group.create_task(self._fail(outage)) for outage in self._play.scene.outages]
+                helpers.append(group.create_task(self._show()))
+                await self._send()
+                for helper in helpers:
+                    helper.cancel()
+        except ExceptionGroup as several:
+            if (ours := several.subgroup(DemoError)) is not None:
+                raise DemoError("\n".join(str(error) for error in ours.exceptions)) from several
+            raise
         await asyncio.sleep(0.2)
         play = self._play
         return fold(
@@ -209,6 +209,14 @@ class _Performance:
             await self._ask(self._gateway, "GET", "/status"),
             self._load.late,
         )
+
+    async def _send(self) -> None:
+        try:
+            async with asyncio.timeout(self._play.scene.lasts + DRAIN):
+                await self._load.run(self._began)
+        except TimeoutError:
+            missing = len(self._play.scene.needs) - len(self._load.records)
+            raise DemoError(f"{missing} requests were never answered") from None
 
     async def _fail(self, outage: Outage) -> None:
         """Crash a cloud and bring it back; note when that really happened, since the clairvoyant is told."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -62,6 +63,7 @@ class Report:
     ttft: Mapping[str, float | None]
     clairvoyant_ttft: Mapping[str, float | None]
     refusal: Mapping[str, float | None]
+    failures: Mapping[str, int]
     waited_in_vain: int
     told: int
     generator_late: float
@@ -136,6 +138,7 @@ def fold(
         ttft=spread(_ttfts(records)),
         clairvoyant_ttft=spread(_ttfts(seen)),
         refusal=spread([record.decided for record in refused]),
+        failures=dict(Counter(record.reason for record in records if record.status == "failed")),
         waited_in_vain=sum(record.queued > PROMPT for record in refused),
         told=sum(record.told for record in refused),
         generator_late=generator_late,

@@ -17,16 +17,19 @@ from gateway.cli.demo_report import PROMPT, CloudReport, Report
 from gateway.sim.demand import Scene
 from gateway.sim.score import Score
 
-BAR, CURVE = 14, 60
+BAR, NARROW_BAR, CURVE = 14, 8, 50
 WIDE = 100
+"""characters: from here on everything is shown, and no more are used"""
 _KINDS = ("streams", "rpm", "tpm", "rps", "ramp")
 SPARKS = "▁▂▃▄▅▆▇█"
-_NOTE = """over     limits above which a request arrived, by the cloud's count. Tokens are counted as they flow:
-         what runs may carry a minute's tokens past its limit, but nothing new may come then
+_NOTE = """over     limits above which a request arrived, by the cloud's count. Tokens
+         count as they flow: what runs may carry a minute past its limit,
+         but nothing new may come then
 spilled  came here because a better tier was full, or on a second attempt
-torn     running when the cloud crashed; away: tried while nobody answered"""
+torn     running when the cloud crashed
+away     tried while nobody answered"""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_STATES = {"closed": ("ok", "green"), "open": ("broken off", "red"), "half-open": ("trying", "yellow")}
+_STATES = {"closed": ("ok", "green"), "open": ("out", "red"), "half-open": ("trying", "yellow")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class View:
             self._before = now.sent
             self._goodput.append(now.goodput)
         return Panel(
-            Group(self._head(now), _clouds(now, wide=width >= WIDE), self._foot(now)),
+            Group(self._head(now), "", _clouds(now, wide=width >= WIDE), "", self._foot(now)),
             title="[bold]Spillgate[/bold] · one endpoint, five clouds",
             border_style="cyan",
             width=min(width, WIDE),
@@ -189,22 +192,21 @@ class View:
 
 
 def _clouds(now: Moment, *, wide: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("cloud", width=11)
-    table.add_column("in flight", width=BAR if wide else 10)
-    table.add_column("", justify="right", width=6)
-    if wide:
-        table.add_column("other limit", width=11)
-    table.add_column("state", width=10)
+    drawn = BAR if wide else NARROW_BAR
+    widths = {"cloud": 12, "in flight" if wide else "busy": drawn + 1, "": 7, "other limit": 12, "state": 10}
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    for name, width in widths.items():
+        if wide or name != "other limit":
+            table.add_column(name, width=width, no_wrap=True, justify="left" if name else "right")
     for name in ("served", "spilled", "refused", "failed"):
-        table.add_column(name, justify="right", width=7)
+        table.add_column(name, justify="right", width=8, no_wrap=True)
     for cloud in now.clouds:
         word, style = _STATES.get(cloud.state, (cloud.state, "yellow"))
         share = cloud.in_flight / cloud.limit if cloud.limit else cloud.fullest[1] if cloud.fullest else 0.0
         other = f"{cloud.fullest[0]:<4} {cloud.fullest[1]:5.0%}" if cloud.fullest else ""
         table.add_row(
             cloud.name,
-            bar(share, BAR if wide else 10, style="red" if word == "broken off" else "green"),
+            bar(share, drawn, style="red" if word == "out" else "green"),
             f"{cloud.in_flight}/{cloud.limit}" if cloud.limit else f"{cloud.in_flight}/–",
             *([other] if wide else []),
             Text(word, style=style),
@@ -220,7 +222,7 @@ def show(report: Report, console: Console) -> None:
     """Print the closing report."""
     console.print()
     console.print(_yields(report))
-    console.print(_fleet(report))
+    console.print(_fleet(report, wide=console.width >= WIDE))
     console.print(_NOTE, style="dim", highlight=False)
     console.print()
     console.print(_figures(report), highlight=False)
@@ -231,12 +233,9 @@ def show(report: Report, console: Console) -> None:
 
 
 def _yields(report: Report) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title="Goodput: output tokens of answers that were whole and began in time",
-        title_justify="left",
-    )
-    table.add_column("", no_wrap=True)
+    title = "Goodput: output tokens of answers that were whole and began in time"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True, min_width=26)
     for name in ("tokens/s", "tokens", "answers", "refused", "failed", "share"):
         table.add_column(name, justify="right", no_wrap=True)
 
@@ -251,7 +250,7 @@ def _yields(report: Report) -> Table:
         )
 
     row("Spillgate", report.score)
-    row("a clairvoyant central queue", report.clairvoyant)
+    row("clairvoyant central queue", report.clairvoyant)
     most = report.bound / report.clairvoyant.goodput if report.clairvoyant.goodput else 1.0
     table.add_row(
         "theoretical bound", f"{report.bound / report.lasts:,.0f}", f"{report.bound:,.0f}", "", "", "", f"{most:.1%}"
@@ -259,27 +258,17 @@ def _yields(report: Report) -> Table:
     return table
 
 
-def _fleet(report: Report) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="The clouds, by their own counts: peak of limit", title_justify="left")
+def _fleet(report: Report, *, wide: bool) -> Table:
+    kinds = _KINDS if wide else ("streams", "tpm")
+    title = "The clouds, by their own counts: peak of limit"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("cloud", no_wrap=True)
-    for name in (
-        "streams",
-        "rpm",
-        "tpm",
-        "rps",
-        "ramp",
-        "overruns",
-        "refused",
-        "served",
-        "spill-in",
-        "torn",
-        "unreachable",
-    ):
+    for name in (*kinds, "over", "refused", "served", "spilled", "torn", "away"):
         table.add_column(name, justify="right", no_wrap=True)
     for cloud in report.clouds:
         said_no = sum(count for kind, count in cloud.refused.items() if kind != "crash")
         table.add_row(
-            cloud.name, *(_peak(cloud, kind) for kind in _KINDS),
+            cloud.name, *(_peak(cloud, kind) for kind in kinds),
             str(len(cloud.above)), str(said_no), str(cloud.served), str(cloud.spilled), str(cloud.torn),
             str(cloud.unreachable + cloud.refused.get("crash", 0)),
         )  # fmt: skip
@@ -296,14 +285,16 @@ def _peak(cloud: CloudReport, kind: str) -> Text:
 def _figures(report: Report) -> str:
     won = report.score
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(won.refused.items())) or "none"
+    failures = ", ".join(f"{count} {reason}" for reason, count in sorted(report.failures.items())) or "none"
     slow = report.refusal["p99"]
     mark = "" if slow is None or slow <= PROMPT else " (slow!)"
     lines = (
         f"offered        {won.offered}: served {won.served}, refused {won.turned_away}, failed {won.failed}",
-        "failed         torn off by the crash after their first token, or twice before it",
+        f"failed         {failures}",
         f"refused        {reasons}; {report.told} of {won.turned_away} with Retry-After",
-        f"refused in     p50 {_ms(report.refusal['p50'])}, p99 {_ms(slow)}{mark}; {report.waited_in_vain} after a wait",
-        f"first token    {_line(report.ttft)}; the clairvoyant's {_line(report.clairvoyant_ttft)}",
+        f"refused in     p50 {_ms(report.refusal['p50'])}, p99 {_ms(slow)}{mark}; {report.waited_in_vain} had waited",
+        f"first token    {_line(report.ttft)}",
+        f"  clairvoyant  {_line(report.clairvoyant_ttft)}",
         f"attempts       {won.amplification:.3f} per admitted request",
         f"the generator  was never more than {_ms(report.generator_late)} late",
     )

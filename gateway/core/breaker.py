@@ -11,7 +11,11 @@ A probe that says nothing (the client left, the request was at fault, our own li
 PROBING → OPEN, due at once. Only the probe decides in PROBING and nobody in OPEN: requests sent before the breaker
 opened end long after, and would otherwise double the pause or end it.
 
-Rule: `until` is 0 when closed, `inf` while the probe is out, else the time from which a probe may be sent.
+A streamed probe tells within a time to first token. A plain one says nothing until its whole answer is there, so
+after `SECOND_LOOK` another may be sent beside it: whichever answers first decides, and the others then count as any
+request does.
+
+Rule: `until` is 0 when closed, `inf` while a streamed probe is out, else the time from which a probe may be sent.
 """
 
 from __future__ import annotations
@@ -29,6 +33,9 @@ State = Literal["closed", "open", "probing"]
 
 OVERLOADS = 3
 """Platform overloads in a row that open the breaker, whatever the policy says of failures."""
+
+SECOND_LOOK = 1.0
+"""Seconds after which a plain probe that has said nothing gets company."""
 
 _SLICES = 10
 
@@ -55,15 +62,16 @@ class Breaker:
             return "closed"
         return "open" if self.state == "open" and now < self.until else "half-open"
 
-    def probe(self) -> None:
+    def probe(self, now: float, *, streamed: bool) -> None:
         """The one request that may find out is being sent."""
         self.state = "probing"
-        self.until = inf
+        self.until = inf if streamed else now + SECOND_LOOK
 
     def give_back(self, now: float) -> None:
         """The probe ended and says nothing."""
-        self.state = "open"
-        self.until = now
+        if self.state == "probing":
+            self.state = "open"
+            self.until = now
 
     def succeeded(self, probe: bool, now: float) -> bool:
         """A first token arrived. True when that closed the breaker."""
@@ -99,6 +107,7 @@ class Breaker:
 
         `cheap`: the failure took no time (nobody listens), so the next probe need not come later than this one.
         """
+        probe = probe and self.state == "probing"
         if self.state != "closed" and not probe:
             return False
         if rules.window != self._window:

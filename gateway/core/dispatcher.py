@@ -25,6 +25,7 @@ from gateway.core import changes, ending
 from gateway.core.choose import Seat, Shy
 from gateway.core.explain import explain, what_is_full
 from gateway.core.fleet import Fleet
+from gateway.core.meter import Meter
 from gateway.core.nouns import (
     Candidate,
     Change,
@@ -48,6 +49,7 @@ from gateway.core.views import FleetView, demands, lessons, view
 from gateway.core.waiting import Alarms, Lanes, Ticket, Waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
 SPACING = 0.001
@@ -205,6 +207,11 @@ class Dispatcher:
         else:
             changes.carry_out(change, self._fleet, now)
 
+    @property
+    def meters(self) -> Mapping[str, Meter]:
+        """Every account's gauges, to look at."""
+        return self._fleet.meters
+
     def demands(self, now: float) -> dict[str, Demand]:
         """What this replica uses and wants of every account: what it should tell the shared store."""
         return demands(self._fleet, self._tickets.values(), now)
@@ -250,14 +257,14 @@ class Dispatcher:
         answer = ticket.unspent = ticket.answer
         ticket.flowed = 0
         if standing.blocked_until:
-            ticket.probe = standing.enter()
+            ticket.probe = standing.enter(now, streamed=ticket.request.stream)
         if meter.cooling_until:
             ticket.trial = meter.enter()
         meter.take(ticket.prompt, answer, now)
         standing.in_flight += 1
         tally = standing.tally
         tally.granted += 1
-        if seat.tier or ticket.attempt > 1:
+        if seat.tier or (ticket.shy and standing not in ticket.shy):
             tally.spilled_in += 1
         number = self._next_lease
         self._next_lease = number + 1
@@ -361,7 +368,8 @@ class Dispatcher:
         route = ticket.route
         if wait is None:
             wait = self._patience.wait(ticket, route.waiting, now)
-        return Refuse(reason, retry_after(wait, route.policy.queue.max_wait), what_is_full(ticket.path, ticket, now))
+        full, ill = what_is_full(ticket.path, ticket, now)
+        return Refuse(reason, retry_after(wait, route.policy.queue.max_wait), full, ill)
 
     # --- changes ----------------------------------------------------------------------------------------
 

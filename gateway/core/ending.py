@@ -126,8 +126,10 @@ def _judge(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> tuple[bo
             return True, True
         case Failed(kind, retryable):
             tally.failed += 1
-            cheap = kind == "connect"
-            standing.failed(rules, ticket.probe, now, rng, begun=ticket.begun, cheap=cheap)
+            if ticket.probe or standing not in ticket.shy:
+                # Once per request: one that an engine chokes on again and again must not take it from everybody.
+                cheap = kind == "connect"
+                standing.failed(rules, ticket.probe, now, rng, begun=ticket.begun, cheap=cheap)
             ticket.probe = False
             return retryable, True
         case Unusable("auth"):

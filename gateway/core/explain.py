@@ -16,6 +16,10 @@ from gateway.core.nouns import Candidate, Request, Tier
 from gateway.core.waiting import Ticket
 
 
+_PRIVATE = frozenset({"auth", "quota"})
+"""Reasons of a pause that are ours to know."""
+
+
 class _FirstOfEquals:
     """A coin that never prefers a later one."""
 
@@ -74,16 +78,21 @@ def reasons(seat: Seat, need: Need, now: float) -> tuple[str, ...]:
     return tuple(why)
 
 
-def what_is_full(path: Path, need: Need, now: float) -> str:
-    """What had no room, in a few words: the first reason of up to three backends."""
+def what_is_full(path: Path, need: Need, now: float) -> tuple[str, bool]:
+    """What had no room, in a few words for the client; and whether instead every backend is out for its own reasons.
+
+    What a cloud says of our keys and bills is nobody else's business: such a backend is just unavailable.
+    """
     parts: list[str] = []
+    ill = bool(path.seats)
     for seat in path.seats:
+        private = seat.meter.cooling_until > now and seat.meter.cooling_reason in _PRIVATE
+        sick = private or seat.standing.out_until(seat.model) > now
         why = reasons(seat, need, now)
-        if why and len(parts) == 3:
-            return "; ".join([*parts, "…"])
+        ill = ill and sick
         if why:
-            parts.append(f"{seat.standing.name}: {why[0]}")
-    return "; ".join(parts)
+            parts.append(f"{seat.standing.name}: {'unavailable' if private else why[0]}")
+    return "; ".join(parts[:3] + ["…"] * (len(parts) > 3)), ill
 
 
 def _choice(route: Route, path: Path, need: Need, now: float) -> Seat | None:

@@ -114,9 +114,7 @@ class Learner:
             most = self.limit
         if self._anchoring and most > START:
             most = START
-        if most == inf:
-            return inf
-        return int(most) if most >= 1.0 else 1
+        return most if most == inf else max(1, int(most))
 
     @property
     def gating(self) -> bool:

@@ -127,14 +127,18 @@ class RetryRules:
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """Opens after `consecutive` failures, or when `share` of at least `samples` in `window` seconds failed."""
+    """Opens after `consecutive` failures, or when `share` of at least `samples` in `window` seconds failed.
+
+    Closed again within `longest` of healing at the latest: a probe that fails costs one request a second attempt, an
+    idle cloud costs its whole capacity.
+    """
 
     consecutive: int = 5
     share: float = 0.5
     samples: int = 20
     window: float = 10.0
-    open_for: float = 5.0
-    longest: float = 300.0
+    open_for: float = 2.0
+    longest: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,11 +279,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """`retry_after` in seconds, None when trying again would not help. `limit` names what had no room."""
+    """`retry_after` in seconds, None when trying again would not help. `limit` names what had no room.
+
+    `ill`: it was not a matter of room; no backend is fit to be asked.
+    """
 
     reason: RefuseReason
     retry_after: float | None = None
     limit: str = ""
+    ill: bool = False
 
 
 Verdict = Go | Wait | Refuse

@@ -25,6 +25,7 @@ from gateway.core.window import REQUESTS, Window
 
 MARGIN = 1.2
 HORIZON = 10.0
+SOONEST = 2.0
 ENOUGH = 10
 UNKNOWN_RETRY = 5.0
 
@@ -44,11 +45,12 @@ class Flow:
         self._trim(now)
 
     def rate(self, now: float) -> float | None:
-        """Requests per second; None before the lane has been backlogged for `HORIZON` and moved at all."""
+        """Requests per second; None before the lane has been backlogged for `SOONEST` and `ENOUGH` have left it."""
         self._trim(now)
-        if now - self._since < HORIZON or len(self._left) < ENOUGH:
+        seen = min(now - self._since, HORIZON)
+        if seen < SOONEST or len(self._left) < ENOUGH:
             return None
-        return len(self._left) / HORIZON
+        return len(self._left) / seen
 
     def _trim(self, now: float) -> None:
         while self._left and self._left[0] <= now - HORIZON:
@@ -129,6 +131,8 @@ def _allowed(path: Path, places: int, now: float) -> float | None:
 
 def _rate(meter: Meter, lasts: float | None) -> float:
     """Requests per second that an account can start in the long run, as far as its limits tell; `inf` if not."""
+    if any(window.counts != REQUESTS for window in meter.windows):
+        return inf  # tokens may keep it from starting anything, whatever its other limits have left
     rates = [window.limit / window.span for window in _request_windows(meter)]
     cap = prospect(meter)
     if cap < inf and lasts:

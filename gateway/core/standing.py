@@ -85,12 +85,12 @@ class Standing:
         """The time before which this backend (not its account) takes nothing for `model`; `inf`: a probe is out."""
         return max(self.blocked_until, self.missing.get(model, 0.0)) if self.missing else self.blocked_until
 
-    def enter(self) -> bool:
+    def enter(self, now: float, *, streamed: bool) -> bool:
         """A request is about to be sent after a block. True when it is the breaker's probe."""
         self._until = 0.0
         probing = self.breaker.state != "closed"
         if probing:
-            self.breaker.probe()
+            self.breaker.probe(now, streamed=streamed)
         self._block()
         return probing
 

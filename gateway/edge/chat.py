@@ -37,6 +37,7 @@ class ChatDoor:
         self._clock = clock
         self._prefix = "req-" + secrets.token_hex(6) + "-"
         self._serial = itertools.count(1)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.active = 0
 
     def new_id(self) -> str:
@@ -52,7 +53,9 @@ class ChatDoor:
             lambda: self._read(headers, receive),
             _credential(headers.get(b"authorization", b"")),
         )
-        gone = _Gone(scope)
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        gone = _Gone(scope, self._loop)
         self.active += 1
         try:
             if scope["method"] != "POST":
@@ -147,8 +150,8 @@ class _Gone:
 
     __slots__ = ("_connection", "_fired", "_task")
 
-    def __init__(self, scope: Scope) -> None:
-        task = asyncio.current_task()
+    def __init__(self, scope: Scope, loop: asyncio.AbstractEventLoop) -> None:
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
         self._fired = False

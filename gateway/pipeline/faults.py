@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.core.nouns import Failed, Limited, Outcome, Overloaded, Refuse
+from gateway.core.nouns import Failed, Limited, Outcome, Overloaded, Refuse, Served
 from gateway.errors import LimitReached, NoCapacity, RequestError, UpstreamFailed, UpstreamTimeout
 from gateway.service import Call
 
@@ -22,6 +22,8 @@ _WORDS = {
 
 def outcome_name(outcome: Outcome | None) -> str:
     """One word for how an attempt ended: what headers, logs, metrics and error details call it."""
+    if type(outcome) is Served:
+        return "served"
     if outcome is None:
         return "running"
     name = type(outcome).__name__.lower()
@@ -43,7 +45,7 @@ def refused(call: Call, verdict: Refuse, last: Outcome | None) -> RequestError:
     if verdict.retry_after is not None:
         message += f" Try again in {max(1, round(verdict.retry_after))} s."
     details: dict[str, Any] = {"reason": verdict.reason, "limit": verdict.limit or None, "attempts": attempts_of(call)}
-    kind = NoCapacity if verdict.reason in {"no-model", "no-backend"} else LimitReached
+    kind = NoCapacity if verdict.ill or verdict.reason in {"no-model", "no-backend"} else LimitReached
     code = "capacity_" + verdict.reason.replace("-", "_")
     return kind(message, code=code, retry_after=verdict.retry_after, details=details)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil, inf
 
+from gateway.core.gauges import opens, rooms
 from gateway.core.meter import FULL, Meter
 from gateway.core.nouns import Limits
 from gateway.errors import LimitReached
@@ -78,12 +79,12 @@ class Limit:
 def _refusal(meter: Meter, prompt: int, total: int, now: float) -> LimitReached:
     full = [
         room
-        for room in meter.rooms(now)
+        for room in rooms(meter, now)
         if room.used + {"tpm": total, "tps": prompt}.get(room.kind, 1) > room.limit and room.used > 0
     ]
     names = ", ".join(f"{room.kind} ({room.limit:g})" for room in full) or "your limit"
-    opens = meter.opens(prompt, total, now, certain=False)
-    wait = opens - now if opens < inf else 1.0
+    at = opens(meter, prompt, total, now, certain=False)
+    wait = at - now if at < inf else 1.0
     details = {"limits": [{"name": r.kind, "used": r.used, "limit": r.limit} for r in full]}
     message = f"You have reached your limit: {names}."
     code = full[0].kind + "_exceeded" if full else "limit_exceeded"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from gateway.core.nouns import Learn, Limits
 from gateway.policy.diagnose import Problems, nearest
-from gateway.policy.schema import LimitsWord, PolicyWord
+from gateway.policy.schema import LimitsWord, PolicyWord, TenantWord
 from gateway.policy.walk import Read
 
 
@@ -134,6 +134,9 @@ def _named(policy: PolicyWord) -> Iterable[str]:
     return (backend for tier in policy.tiers for backend in tier.backends)
 
 
+_PLAIN = {"budget": TenantWord().budget, "weight": TenantWord().weight}
+
+
 def check_in_effect(read: Read, problems: Problems) -> None:
     """Say what is understood but not carried out: silence would be a promise."""
     document = read.document
@@ -141,7 +144,8 @@ def check_in_effect(read: Read, problems: Problems) -> None:
     for name, policy in document.policies.items():
         wanted = {"hedge": policy.hedge, "affinity": policy.affinity != "none", "cache": policy.cache}
         paths += [("policies", name, key) for key, value in wanted.items() if value]
-    paths += [("tenants", name, "budget") for name, tenant in document.tenants.items() if tenant.budget]
+    for name, tenant in document.tenants.items():
+        paths += [("tenants", name, key) for key in ("budget", "weight") if getattr(tenant, key) != _PLAIN[key]]
     for path in paths:
         problems.warn(read.at(*path), path, "understood, but not in effect in this version")
 

@@ -24,10 +24,10 @@ class PresetInfo:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach one backend. `key` is empty when it needs none."""
+    """How to reach one backend. `key` is empty when it needs none. The address may hold a secret too."""
 
     preset: str
-    base_url: str
+    base_url: str = field(repr=False)
     key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 

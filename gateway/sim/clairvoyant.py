@@ -102,7 +102,9 @@ class Ledger:
         rules = self.profile.laws
         crowd = self.cap if self.cap < inf else 2 * self.in_flight + 8
         slowest = (1 + rules.jitter) * laws.per_token(rules, int(crowd))
-        return PREFILL_MARGIN + rules.net * (1 + rules.jitter) + need.answer * slowest
+        # whoever must wait inside the cloud waits for an answer about as long as its own
+        turns = 2 if self.profile.slots is not None and self.in_flight >= self.profile.slots else 1
+        return PREFILL_MARGIN + rules.net * (1 + rules.jitter) + turns * need.answer * slowest
 
 
 @dataclass(slots=True)

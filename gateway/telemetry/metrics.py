@@ -62,7 +62,7 @@ class Metrics:
             return
         for attempt in call.attempts:
             self._attempt(call.model, attempt)
-        if len(call.attempts) > 1:
+        if len(call.attempts) > 1 and len({attempt.lease.backend for attempt in call.attempts}) > 1:
             self.spilled[call.model] += 1
         self.duration[call.model].add(call.ended - call.received)
         self.queued[class_].add(call.queued)
@@ -106,7 +106,7 @@ class Metrics:
             (([b, k], n) for (b, k), n in self.tokens.items()),
         )  # fmt: skip
         yield counter(
-            "spillgate_spilled_requests", "Requests that needed more than one attempt.", ["model"],
+            "spillgate_spilled_requests", "Requests that were tried on more than one backend.", ["model"],
             (([m], n) for m, n in self.spilled.items()),
         )  # fmt: skip
         yield counter(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -158,6 +158,7 @@ class _Connection(asyncio.Protocol):
         self._reply: HttpReply | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._header_bytes = 0
+        self.unheard = True
         self._interim = False
         self._paused = False
         self.transport: asyncio.Transport | None = None
@@ -168,6 +169,7 @@ class _Connection(asyncio.Protocol):
         self._reply = reply = HttpReply(self, self._pool.loop)
         self._headers = []
         self._header_bytes = 0
+        self.unheard = True
         self.transport.write(head + body)
         return reply
 
@@ -192,6 +194,7 @@ class _Connection(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
+        self.unheard = False
         if self._reply is None:  # nobody asked
             self.drop()
             return
@@ -245,13 +248,14 @@ class _Connection(asyncio.Protocol):
 class HttpUpstream:
     """One backend over HTTP/1.1. Opens as many connections as there are requests; our queue is the only one.
 
-    Belongs to the event loop in which it was made.
+    Belongs to the event loop in which it was made. `tls` gives the context for https; share one among backends, it
+    holds the whole list of authorities.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, tls: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> None:
         parts = urlsplit(endpoint.url)
         self._host = parts.hostname or ""
-        self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
+        self._ssl = tls() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._ssl else 80)
         self._timeout = endpoint.connect_timeout
         self.loop = asyncio.get_running_loop()
@@ -276,8 +280,19 @@ class HttpUpstream:
     async def send(self, body: bytes, headers: Mapping[str, str]) -> HttpReply:
         """See `base.Upstream`. Raises `UpstreamError`; cancelling closes the connection at once."""
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode() if headers else b""
-        connection = self._reuse() or await self._connect()
-        reply = connection.request(b"%b%bcontent-length: %d\r\n\r\n" % (self._head, more, len(body)), body)
+        head = b"%b%bcontent-length: %d\r\n\r\n" % (self._head, more, len(body))
+        while (connection := self._reuse()) is not None:
+            reply = connection.request(head, body)
+            try:
+                return await self._answered(reply)
+            except UpstreamError:
+                # Many servers close a connection right after an answer. One that ends without a word about a new
+                # request was closed before it came: that says nothing about the cloud.
+                if not connection.unheard:
+                    raise
+        return await self._answered((await self._connect()).request(head, body))
+
+    async def _answered(self, reply: HttpReply) -> HttpReply:
         try:
             await reply.head()
         except BaseException:

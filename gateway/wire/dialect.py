@@ -52,6 +52,11 @@ class Dialect:
     """send stream_options.include_usage upstream, so that token accounting is exact"""
     fallback: tuple[Rule, ...] = ()
     """rows that every cloud shares; they are tried after `rules`"""
+    rate_names: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
+    """the names of `rate_headers` in lower case: an answer with none of them has nothing to say"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rate_names", frozenset(name.lower() for name in self.rate_headers.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ def read(dialect: Dialect, headers: Mapping[str, str], account: str) -> tuple[Ad
     if not names:
         return ()
     lowered = {name.lower(): text for name, text in headers.items()}
+    if dialect.rate_names.isdisjoint(lowered):
+        return ()
     given = {meaning: lowered.get(name.lower()) for meaning, name in names.items()}
     found: list[Advertised] = []
     for kind, what in _KINDS:

@@ -31,7 +31,7 @@ UNKNOWN = 0
 _TIMED = frozenset({"rpm", "tpm", "burst", "concurrency", "quota", "overloaded"})
 _RESET_HEADERS = {"rpm": ("reset-requests", "reset"), "tpm": ("reset-tokens", "reset")}
 _TOO_LONG = re.compile(
-    r"(?i)context[ _](?:length|window)|range of input length|(?:prompt|input|request)\S* (?:is|are) too (?:long|large)"
+    r"(?i)context[ _](?:length|window|size)|range of input length|(?:prompt|input|request)\S* (?:is|are) too (?:long|large)"
     r"|too many (?:input |prompt )?tokens|(?:input|prompt) (?:tokens?|length) .{0,40}exceed"
     r"|上下文长度|输入.{0,20}(?:过长|超长)"
 )

@@ -258,6 +258,22 @@ def test_an_idle_connection_that_the_cloud_closed_is_not_used_again(client: Call
     run(scenario)
 
 
+def test_a_connection_that_the_cloud_closes_as_we_use_it_again_is_no_failure(client: Callable[[str], Upstream]) -> None:
+    async def scenario() -> None:
+        answer = OK + b"content-length: 2\r\n\r\n{}"
+        async with serving(answering(answer), closing(), answering(answer), closing(b"HTTP/1.1 2")) as server:
+            upstream = client(server.url)
+            for _ in range(2):
+                assert await (await upstream.send(b"{}", {})).read_all(10) == b"{}"
+            assert len(server.requests) == 3, "the second was sent again on a fresh connection"
+            with pytest.raises(UpstreamError):
+                await upstream.send(b"{}", {})
+            assert len(server.requests) == 4, "what was answered, however badly, is not sent again"
+            await upstream.aclose()
+
+    run(scenario)
+
+
 def test_a_slow_reader_holds_a_bounded_amount(client: Callable[[str], Upstream]) -> None:
     size = 64 * 1024 * 1024
     sent = 0

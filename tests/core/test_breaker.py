@@ -79,16 +79,37 @@ def test_a_stall_after_the_first_token_turns_its_success_into_a_failure() -> Non
 def test_half_open_lets_one_through_and_his_fate_decides(begun: bool) -> None:
     breaker = opened()
     first = breaker.until
-    breaker.probe()
+    breaker.probe(4.5, streamed=True)
     assert breaker.until == inf
     assert breaker.seen(9.0) == "half-open"
     assert not fail(breaker, 5.0, begun=begun), "somebody else's failure decides nothing"
     assert not breaker.succeeded(False, 5.0)
     assert fail(breaker, 5.0, probe=True)
     assert breaker.until - 5.0 > 1.5 * first
-    breaker.probe()
+    breaker.probe(4.5, streamed=True)
     assert breaker.succeeded(True, 20.0)
     assert (breaker.state, breaker.until, breaker.opened) == ("closed", 0.0, 0)
+
+
+def test_a_plain_probe_gets_company_and_the_first_to_speak_decides() -> None:
+    breaker = opened()
+    breaker.probe(5.0, streamed=False)
+    assert breaker.until == 6.0, "a plain answer may take minutes: look again meanwhile"
+    breaker.probe(6.0, streamed=True)
+    assert breaker.succeeded(True, 6.5)
+    assert not fail(breaker, 9.0, probe=True), "the plain one's failure is one failure like any other"
+    assert breaker.state == "closed"
+
+
+def test_of_two_probes_that_fail_only_the_first_prolongs_the_pause() -> None:
+    breaker = opened()
+    breaker.probe(5.0, streamed=False)
+    breaker.probe(6.0, streamed=False)
+    assert fail(breaker, 6.5, probe=True)
+    until = breaker.until
+    assert not fail(breaker, 6.6, probe=True)
+    breaker.give_back(6.7)
+    assert breaker.until == until
 
 
 def test_failures_while_open_do_not_prolong_it() -> None:
@@ -101,14 +122,14 @@ def test_failures_while_open_do_not_prolong_it() -> None:
 def test_the_pause_has_a_longest() -> None:
     breaker = opened()
     for _ in range(40):
-        breaker.probe()
+        breaker.probe(4.5, streamed=True)
         fail(breaker, 100.0, probe=True)
     assert breaker.until <= 100.0 + 10.0 * 1.1
 
 
 def test_a_probe_that_says_nothing_gives_its_place_back() -> None:
     breaker = opened()
-    breaker.probe()
+    breaker.probe(4.5, streamed=True)
     breaker.give_back(7.0)
     assert breaker.seen(7.0) == "half-open"
     assert breaker.until == 7.0

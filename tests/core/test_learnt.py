@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from gateway.core.budget import Budgets
 from gateway.core.dispatcher import Dispatcher
+from gateway.core.gauges import used
 from gateway.core.latency import Floor
 from gateway.core.nouns import (
     Failed,
@@ -18,6 +20,7 @@ from gateway.core.nouns import (
     Limited,
     Limits,
     Overloaded,
+    Price,
     Reloaded,
     Served,
     Tier,
@@ -145,7 +148,7 @@ def test_a_reload_can_turn_learning_off_and_on(world: Any) -> None:
 
 
 def test_a_backend_comes_back_by_a_ramp(world: Any) -> None:
-    dispatcher = learning(world, "off", a=Limits(streams=40))
+    dispatcher = learning(world, "off", {"breaker": BreakerRules(open_for=5.0)}, a=Limits(streams=40))
     for _ in range(5):
         lease = world.go(dispatcher)
         dispatcher.settle(lease, Failed("server", retryable=False), 0.0)
@@ -202,3 +205,35 @@ def test_a_floor_is_a_low_quantile_that_overload_does_not_raise() -> None:
     assert floor.expected(100) == pytest.approx(0.9 + 0.02 * 8.1)
     assert floor.expected(1000) == pytest.approx(8 * floor.expected(100))
     assert floor.expected(10) == floor.expected(100)
+
+
+def test_plain_answers_after_a_limit_was_learnt_move_the_cap(world: Any) -> None:
+    dispatcher = learning(world, a=Limits(streams=50))
+    assert not isinstance(dispatcher.offer(world.request(), 0.0), Wait)
+    dispatcher.apply(Learned({"a": Lesson(3.0, version=1)}), 0.0)
+    world.go(dispatcher, stream=False)
+    world.go(dispatcher, stream=False)
+    assert isinstance(dispatcher.offer(world.request(), 0.0), Wait)
+    assert dispatcher.demands(0.0)["a"].used["rpm"] == 3
+    assert dispatcher.demands(99.0)["a"].used["rpm"] == 0
+
+
+def test_streams_only_accounts_report_streams_only(world: Any) -> None:
+    meter = world.dispatcher(a=Limits(streams=5))._fleet.meters["a"]
+    assert used(meter, "rpm", 0.0) == 0
+    assert not meter.heard(1, 0.0)
+    meter.watch(1, 10, 5.0, True, 0.0)
+    assert meter.held == 10
+
+
+def test_budgets_are_each_tenants_own() -> None:
+    budgets = Budgets(RetryRules())
+    assert budgets.of("a", 0.0) is budgets.of("a", 1.0)
+    assert budgets.of("b", 0.0) is not budgets.of("a", 1.0)
+    assert repr(budgets) == "<Budgets of 2 tenants>"
+
+
+def test_of_cold_equals_in_speed_the_cheaper_is_taken_wherever_it_stands(world: Any, priced: Any) -> None:
+    plan = world.plan((Tier(("a", "b", "c"), "fastest"),), a=Limits(), b=Limits(), c=Limits())
+    dispatcher = Dispatcher(priced(plan, a=Price(2.0, 2.0), b=Price(1.0, 1.0), c=Price(3.0, 3.0)), Random(1))
+    assert world.go(dispatcher).backend == "b"

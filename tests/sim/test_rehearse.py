@@ -53,6 +53,7 @@ def test_goodput_at_six_times_the_capacity_is_at_least_97_percent_of_the_clairvo
         for seed, (play, run) in zip(SEEDS, runs, strict=True)
     ]
     assert fmean(shares) >= 0.97, shares
+    assert min(shares) >= 0.95, shares
 
 
 def test_no_cloud_sees_a_request_above_a_limit_or_has_to_refuse_one(runs: list[tuple[Scene, Rehearsal]]) -> None:
@@ -63,7 +64,7 @@ def test_no_cloud_sees_a_request_above_a_limit_or_has_to_refuse_one(runs: list[t
             assert all(
                 stats.peak[kind] <= limit
                 for kind, limit in stats.limits.items()
-                if kind in {"streams", "rpm", "rps", "ramp"}
+                if kind in {"streams", "rpm", "tpm", "rps", "ramp"}
             )
 
 

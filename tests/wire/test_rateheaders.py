@@ -70,3 +70,8 @@ def test_a_cloud_without_such_headers_costs_nothing() -> None:
             raise AssertionError
 
     assert rateheaders.read(Dialect("plain"), Untouchable(), "a") == ()
+
+
+def test_an_answer_without_any_of_its_clouds_headers_says_nothing() -> None:
+    dialect = Dialect("x", rate_headers={"limit-requests": "X-Limit"})
+    assert rateheaders.read(dialect, {"content-type": "text/plain"}, "a") == ()
