@@ -43,12 +43,13 @@ _SLICES = 10
 class Breaker:
     """One backend's circuit breaker. The rules come with each failure: they belong to the policy that sent it."""
 
-    __slots__ = ("_failed", "_overloads", "_row", "_slices", "_sum", "_window", "opened", "state", "until")
+    __slots__ = ("_failed", "_overloads", "_row", "_slices", "_sum", "_window", "opened", "pause", "state", "until")
 
     def __init__(self) -> None:
         self.state: State = "closed"
         self.until = 0.0
         self.opened = 0
+        self.pause = 0.0
         self._window = 10.0
         self._clear()
 
@@ -92,9 +93,20 @@ class Breaker:
         return True
 
     def failed(
-        self, rules: BreakerRules, probe: bool, now: float, rng: Random, *, overload: bool = False, begun: bool = False
+        self,
+        rules: BreakerRules,
+        probe: bool,
+        now: float,
+        rng: Random,
+        *,
+        overload: bool = False,
+        begun: bool = False,
+        cheap: bool = False,
     ) -> bool:
-        """An attempt failed (`begun`: after its first token, so it is counted already). True when this opened it."""
+        """An attempt failed (`begun`: after its first token, so it is counted already). True when this opened it.
+
+        `cheap`: the failure took no time (nobody listens), so the next probe need not come later than this one.
+        """
         probe = probe and self.state == "probing"
         if self.state != "closed" and not probe:
             return False
@@ -106,8 +118,9 @@ class Breaker:
         self._count(1, 0 if begun else 1, now)
         if not (probe or self._too_many(rules, overload)):
             return False
-        pause = min(rules.open_for * 2.0 ** min(self.opened, 30), rules.longest)
-        self.opened += 1
+        if not (cheap and probe):
+            self.opened += 1
+        self.pause = pause = min(rules.open_for * 2.0 ** min(self.opened - 1, 30), rules.longest)
         self.state = "open"
         self.until = now + pause * rng.uniform(0.9, 1.1)
         return True

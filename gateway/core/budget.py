@@ -75,3 +75,30 @@ class Budget:
         self._last_half = self._this_half if halves == 1 else 0.0
         self._this_half = 0.0
         self._half += halves * (HORIZON / 2)
+
+
+class Budgets:
+    """One policy's budgets, one per tenant: the retries of one must not be paid by the successes of another."""
+
+    __slots__ = ("_by_tenant", "none", "rules")
+
+    def __init__(self, rules: RetryRules) -> None:
+        self._by_tenant: dict[str, Budget] = {}
+        self.set_rules(rules)
+
+    def __repr__(self) -> str:
+        return f"<Budgets of {len(self._by_tenant)} tenants>"
+
+    def set_rules(self, rules: RetryRules) -> None:
+        """New rules; what was saved is kept."""
+        self.rules = rules
+        for budget in self._by_tenant.values():
+            budget.set_rules(rules)
+        self.none = Budget(rules).none
+
+    def of(self, tenant: str, now: float) -> Budget:
+        """A tenant's budget, which begins with his first request."""
+        budget = self._by_tenant.get(tenant)
+        if budget is None:
+            budget = self._by_tenant[tenant] = Budget(self.rules, now)
+        return budget

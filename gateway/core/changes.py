@@ -6,7 +6,9 @@ Accounts that are not known are ignored: a share or a header may be older than t
 from __future__ import annotations
 
 from gateway.core.fleet import Fleet
-from gateway.core.nouns import Advertised, Learned, Shares
+from gateway.core.meter import Meter
+from gateway.core.nouns import Advertised, Learned, Lesson, Shares
+from gateway.core.quota import QUOTAS
 
 ADVERTISED_PAUSE = (1.0, 5.0, 60.0)
 """Least, default and longest pause of an account whose cloud says that nothing remains."""
@@ -18,6 +20,9 @@ def carry_out(change: Advertised | Shares | Learned, fleet: Fleet, now: float) -
         _advertised(change, fleet, now)
         return
     if isinstance(change, Learned):
+        for name, lesson in change.accounts.items():
+            if name in fleet.meters:
+                _take_over(lesson, fleet.meters[name], now)
         return
     for name, share in change.accounts.items():
         if name in fleet.meters:
@@ -34,3 +39,16 @@ def _advertised(change: Advertised, fleet: Fleet, now: float) -> None:
         least, default, longest = ADVERTISED_PAUSE
         pause = default if change.reset is None else min(max(change.reset, least), longest)
         meter.cool(now + pause, change.kind, now)
+
+
+def _take_over(lesson: Lesson, meter: Meter, now: float) -> None:
+    learner = meter.learner
+    if learner is None:
+        return
+    if lesson.version > learner.version:
+        for kind, limit in zip(QUOTAS, (lesson.rpm, lesson.tpm), strict=True):
+            if limit is not None:
+                meter.quotas[kind].limit = limit
+                meter.learn(kind, limit)
+    learner.take_over(lesson, now)
+    meter.settled(now, again=True)

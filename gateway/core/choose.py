@@ -49,6 +49,9 @@ class Chance(Protocol):
     def random(self) -> float: ...
 
 
+HOT = 0.85
+"""Use of the fullest limit from which on a backend is hot."""
+
 Shy = tuple[Standing, ...]
 Pick = Callable[[tuple[Seat, ...], Need, float, Chance, Shy], Seat | None]
 
@@ -113,8 +116,25 @@ def _by_price(seat: Seat, need: Need, _now: float) -> float:
     return price(seat, need)
 
 
-def _by_speed(seat: Seat, _need: Need, now: float) -> float:
-    return seat.standing.latency.predicted(now)
+def fastest(seats: tuple[Seat, ...], need: Need, now: float, rng: Chance, shy: Shy) -> Seat | None:
+    """The soonest first token among the *cold*, the cheaper of equals; when all are hot, the least loaded.
+
+    Cold is what has less than `HOT` of its fullest limit in use. Prequal's rule: it beats any sum of load and latency,
+    since a backend that is nearly full is about to be slow, whatever it was a moment ago.
+    """
+    best: list[Seat] = []
+    best_rank = (FULL, FULL)
+    for seat in seats:
+        if seat.standing in shy or load(seat, need, now) >= HOT:
+            continue
+        rank = (seat.standing.latency.predicted(now), price(seat, need))
+        if rank < best_rank:
+            best, best_rank = [seat], rank
+        elif rank == best_rank:
+            best.append(seat)
+    if len(best) == 1:
+        return best[0]
+    return least_loaded(tuple(best), need, now, rng, ()) if best else least_loaded(seats, need, now, rng, shy)
 
 
 def weighted(seats: tuple[Seat, ...], need: Need, now: float, rng: Chance, shy: Shy) -> Seat | None:
@@ -132,7 +152,7 @@ def weighted(seats: tuple[Seat, ...], need: Need, now: float, rng: Chance, shy: 
 
 PICKS: dict[Choose, Pick] = {
     "least-loaded": least_loaded,
-    "fastest": _ranked(_by_speed),
+    "fastest": fastest,
     "cheapest": _ranked(_by_price),
     "weighted": weighted,
 }

@@ -32,6 +32,7 @@ from gateway.core.nouns import (
     Demand,
     Go,
     Lease,
+    Lesson,
     Outcome,
     Plan,
     Refuse,
@@ -42,9 +43,9 @@ from gateway.core.nouns import (
     Verdict,
     Wait,
 )
-from gateway.core.patience import Patience, opening, retry_after
+from gateway.core.patience import Patience, latest, opening, retry_after, why_over
 from gateway.core.tally import Totals
-from gateway.core.views import FleetView, demands, view
+from gateway.core.views import FleetView, demands, lessons, view
 from gateway.core.waiting import Alarms, Lanes, Ticket, Waiting
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 SPACING = 0.001
 """Alarms are at least this far apart, in seconds."""
+
+_NOBODY: Shy = ()
 
 
 class LeaseEnded(LookupError):
@@ -97,6 +100,7 @@ class Dispatcher:
             return self._refuse("no-backend")
         estimate = route.estimate
         ticket = Ticket(request, route, path, estimate.prompt(request), estimate.answer(request))
+        ticket.budget = route.budgets.of(request.tenant, now)
         if not (self._tickets and self._waiting.busy(path.key)):
             for step in path.steps:
                 seat = step.pick(step.seats, ticket, now, self._rng, ())
@@ -114,7 +118,7 @@ class Dispatcher:
             raise LeaseEnded(lease.id)
         if not ticket.begun:
             ticket.begun = True
-            if ending.started(ticket, now):
+            if ending.started(ticket, now, self._rng):
                 self._stale = True
 
     def progress(self, lease: Lease, tokens: int, now: float) -> None:
@@ -123,10 +127,8 @@ class Dispatcher:
         ticket = self._leases.get(lease.id)
         if ticket is None:
             raise LeaseEnded(lease.id)
-        reserved = min(tokens, ticket.unspent)
-        ticket.unspent -= reserved
-        ticket.flowed += tokens
-        ticket.seat.meter.flow(tokens, reserved, now)
+        if tokens > 0:
+            ending.progressed(ticket, tokens, now)
 
     def settle(self, lease: Lease, outcome: Outcome, now: float) -> Verdict | None:
         """The attempt ended. Answers what next if the request can still be served, else None. Raises LeaseEnded."""
@@ -136,7 +138,7 @@ class Dispatcher:
             raise LeaseEnded(lease.id)
         self._stale = True
         if isinstance(outcome, Served):
-            ending.served(ticket, outcome, now)
+            ending.served(ticket, outcome, now, self._rng)
             return None
         return self._retry(ticket, now) if ending.broken(ticket, outcome, now, self._rng) else None
 
@@ -175,7 +177,7 @@ class Dispatcher:
         late = self._alarms.over(now)
         for ticket in late:
             self._leave(ticket, now)
-            answers.append((ticket.request, self._refuse(_why_over(ticket), ticket, now)))
+            answers.append((ticket.request, self._refuse(why_over(ticket), ticket, now)))
         if late:
             self._waiting.serve(place)
         self._patience.sweep(self._waiting.busy)
@@ -214,6 +216,10 @@ class Dispatcher:
         """What this replica uses and wants of every account: what it should tell the shared store."""
         return demands(self._fleet, self._tickets.values(), now)
 
+    def lessons(self) -> dict[str, Lesson]:
+        """What was learnt of every account that may be learnt of: what other replicas should know."""
+        return lessons(self._fleet)
+
     def explain(self, request: Request, now: float) -> tuple[Candidate, ...]:
         """For every backend of the request's policy: would it take this request now, and if not, why. Pure."""
         route = self._routes.get(request.model)
@@ -229,16 +235,18 @@ class Dispatcher:
 
     def _seat(self, ticket: Ticket, now: float) -> Seat | None:
         """A seat with room, rather one that the request has not tried; a retry must be affordable."""
-        budget = ticket.route.budget
-        if ticket.attempt and budget.balance(now) < 1.0:
-            return None
-        shy: Shy = ticket.shy
-        for avoid in (shy, ()) if shy else ((),):
+        shy, poor = ticket.shy, _NOBODY
+        if ticket.attempt:
+            if ticket.budget.balance(now) < 1.0:
+                return None
+            poor = tuple(s.standing for s in ticket.path.seats if s.standing.budget.balance(now) < 1.0)
+        for avoid in ((*shy, *poor), poor) if shy else (poor,):
             for step in ticket.path.steps:
                 seat = step.pick(step.seats, ticket, now, self._rng, avoid)
                 if seat is not None:
                     if ticket.attempt:
-                        budget.withdraw(now)
+                        ticket.budget.withdraw(now)
+                        seat.standing.budget.withdraw(now)
                     return seat
         return None
 
@@ -265,6 +273,10 @@ class Dispatcher:
             seat.tier, ticket.attempt, now, ticket.total,
         )  # fmt: skip
         ticket.lease = lease
+        if meter.learner is None:
+            meter.held += ticket.total
+        else:
+            meter.watch(number, ticket.total, standing.first_due(ticket.prompt, now), ticket.request.stream, now)
         self._leases[number] = ticket
         self._totals.granted += 1
         return lease
@@ -276,7 +288,8 @@ class Dispatcher:
         if route is None:
             return self._refuse("no-model")
         ticket.route = route
-        if ticket.attempt >= route.policy.retry.attempts or route.budget.none:
+        ticket.budget = route.budgets.of(ticket.request.tenant, now)
+        if ticket.attempt >= route.policy.retry.attempts or route.budgets.none:
             return self._refuse("attempts", ticket, now)
         self._totals.retried += 1
         self._aim(ticket, now)
@@ -295,20 +308,20 @@ class Dispatcher:
         path = route.path_without(request, ticket.barred)
         if ticket.barred:
             ticket.path = path
-            latest = _latest(ticket, now)
-            if not path.steps or opening(ticket, now, certain=True) > latest:
+            last = latest(ticket, now)
+            if not path.steps or opening(ticket, now, certain=True) > last:
                 ticket.barred = ()
                 path = route.path_without(request, ())
         ticket.path = path
-        ticket.key = path.retry_key if ticket.attempt else path.key
+        ticket.key = path.retry_key(request.tenant) if ticket.attempt else path.key
 
     # --- waiting ----------------------------------------------------------------------------------------
 
     def _wait(self, ticket: Ticket, now: float) -> Wait | Refuse:
         """Let it wait, unless that is pointless."""
-        ticket.until = _latest(ticket, now)
+        ticket.until = latest(ticket, now)
         if ticket.until <= now:
-            return self._refuse(_why_over(ticket), ticket, now)
+            return self._refuse(why_over(ticket), ticket, now)
         if not ticket.seq:
             self._next_seq += 1
             ticket.seq = self._next_seq
@@ -330,8 +343,11 @@ class Dispatcher:
 
     def _opening(self, ticket: Ticket) -> float:
         """When lapse of time may let this head go."""
-        at = opening(ticket, self._now, certain=False)
-        return max(at, ticket.route.budget.when(self._now)) if ticket.attempt else at
+        now = self._now
+        if not ticket.attempt:
+            return opening(ticket, now, certain=False)
+        payable = min((seat.standing.budget.when(now) for seat in ticket.path.seats), default=now)
+        return max(opening(ticket, now, certain=False), ticket.budget.when(now), payable)
 
     def _leave(self, ticket: Ticket, now: float) -> None:
         self._waiting.drop(ticket)
@@ -370,6 +386,7 @@ class Dispatcher:
                 self._doomed.append((ticket.request, self._refuse("no-model")))
                 continue
             ticket.route = route
+            ticket.budget = route.budgets.of(ticket.request.tenant, now)
             ticket.barred = tuple(s for s in ticket.barred if s.retired is None)
             self._aim(ticket, now)
             if not ticket.path.steps:
@@ -380,15 +397,3 @@ class Dispatcher:
                 self._totals.waited -= 1
             else:
                 self._doomed.append((ticket.request, verdict))
-
-
-def _latest(ticket: Ticket, now: float) -> float:
-    """When waiting must end: at the request's deadline, or when it has waited as long as its policy allows."""
-    until = now + ticket.route.policy.queue.max_wait - ticket.waited
-    deadline = ticket.request.deadline
-    return until if deadline is None or deadline > until else deadline
-
-
-def _why_over(ticket: Ticket) -> RefuseReason:
-    """Which of the two ends of waiting it was."""
-    return "deadline" if ticket.until == ticket.request.deadline else "max-wait"

@@ -14,27 +14,57 @@ if TYPE_CHECKING:
 
     from gateway.core.waiting import Ticket
 
+RETURN = (1.0, 1.6)
+LEAST_RETURN, MOST_RETURN = 1.0, 6.0
+"""A backend whose breaker has closed comes back to its whole limit in the time for which it was left alone
+last, bounded (seconds), times a factor drawn by chance: replicas and backends must not return as one."""
+
 Broken = Limited | Overloaded | Failed | Unusable | Rejected | Abandoned
 
 
-def started(ticket: Ticket, now: float) -> bool:
+def started(ticket: Ticket, now: float, rng: Random) -> bool:
     """The first token arrived. True when that made room for others."""
     ticket.begun = True
     standing = ticket.seat.standing
-    standing.latency.first_token(now - ticket.lease.granted, now)
+    meter, lease = ticket.seat.meter, ticket.lease
+    took = now - lease.granted
+    standing.latency.first_token(took, now)
     standing.tally.started += 1
-    return _accepted(ticket, now)
+    ticket.told = now
+    room = False
+    if meter.learner is not None:
+        if ticket.request.stream:
+            standing.floor.learn(ticket.prompt, took, calm=meter.learner.calm)
+        room = meter.heard(lease.id, now)
+        ticket.beside = meter.learner.running
+    return _accepted(ticket, now, rng) or room
 
 
-def served(ticket: Ticket, outcome: Served, now: float) -> None:
+def progressed(ticket: Ticket, tokens: int, now: float) -> None:
+    """Tokens came. What they took says how the backend bears its load."""
+    reserved = min(tokens, ticket.unspent)
+    ticket.unspent -= reserved
+    ticket.flowed += tokens
+    meter = ticket.seat.meter
+    meter.flow(tokens, reserved, now)
+    if meter.learner is not None and ticket.begun:
+        running = meter.learner.running
+        meter.learner.gap((ticket.beside + running) / 2, (now - ticket.told) / tokens, now)
+        ticket.told = now
+        ticket.beside = running
+
+
+def served(ticket: Ticket, outcome: Served, now: float, rng: Random) -> None:
     """It was answered in full: close the books by the cloud's own count."""
     seat, lease = ticket.seat, ticket.lease
     standing, meter = seat.standing, seat.meter
     standing.in_flight -= 1
     meter.release(ticket.unspent, now, False)
+    meter.unwatch(lease.id, ticket.total, now)
     if not ticket.begun:
-        _accepted(ticket, now)
-    ticket.route.budget.deposit(now)
+        _accepted(ticket, now, rng)
+    ticket.budget.deposit(now)
+    standing.budget.deposit(now)
     lasted = now - lease.granted
     standing.duration.add(lasted)
     tally = standing.tally
@@ -53,6 +83,8 @@ def served(ticket: Ticket, outcome: Served, now: float) -> None:
     tally.tokens += tokens
     if tokens > 1 and lasted > 0:
         standing.latency.rate.add(tokens / lasted)
+        if meter.learner is not None and not ticket.begun:
+            meter.learner.gap(meter.learner.standing + 1, lasted / tokens, now)
 
 
 def broken(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> bool:
@@ -60,6 +92,7 @@ def broken(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> bool:
     standing, meter = ticket.seat.standing, ticket.seat.meter
     standing.in_flight -= 1
     meter.release(ticket.unspent, now, _we_hung_up(outcome))
+    meter.unwatch(ticket.lease.id, ticket.total, now)
     standing.tally.tokens += ticket.flowed
     if ticket.trial:
         # Before anything is learnt, so that a pause that this ending brings stands.
@@ -83,18 +116,20 @@ def _judge(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> tuple[bo
     match outcome:
         case Limited(kind, retry_after, limit):
             tally.limited += 1
-            seat.meter.strike(kind, sent, now, retry_after, limit)
+            seat.meter.strike(kind, sent, now, retry_after, limit, ticket.prompt if kind == "tpm" else 1)
             return True, False
         case Overloaded(retry_after):
             tally.overloaded += 1
             standing.overloaded(retry_after, rules, ticket.probe, sent, now, rng, begun=ticket.begun)
             ticket.probe = False
+            seat.meter.overloaded(sent, now)
             return True, True
-        case Failed(_, retryable):
+        case Failed(kind, retryable):
             tally.failed += 1
             if ticket.probe or standing not in ticket.shy:
                 # Once per request: one that an engine chokes on again and again must not take it from everybody.
-                standing.failed(rules, ticket.probe, now, rng, begun=ticket.begun)
+                cheap = kind == "connect"
+                standing.failed(rules, ticket.probe, now, rng, begun=ticket.begun, cheap=cheap)
             ticket.probe = False
             return retryable, True
         case Unusable("auth"):
@@ -114,12 +149,16 @@ def _judge(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> tuple[bo
             return False, False
 
 
-def _accepted(ticket: Ticket, now: float) -> bool:
+def _accepted(ticket: Ticket, now: float, rng: Random) -> bool:
     """The cloud answers: good news for the breaker, the account's strikes, and whoever waits for either."""
     seat, sent = ticket.seat, ticket.lease.granted
+    meter = seat.meter
     closed = seat.standing.accepted(sent, ticket.probe, now)
-    unlocked = seat.meter.accepted(sent, ticket.trial)
+    unlocked = meter.accepted(sent, ticket.trial)
     ticket.probe = ticket.trial = False
+    if closed:
+        rested = min(max(seat.standing.breaker.pause, LEAST_RETURN), MOST_RETURN)
+        meter.come_back(rested * rng.uniform(*RETURN), now)
     return closed or unlocked
 
 

@@ -71,7 +71,9 @@ def reasons(seat: Seat, need: Need, now: float) -> tuple[str, ...]:
         used = meter.occupied() if room.kind == "streams" else room.used
         if (used > 0 or room.whole is not None) and used + amount > room.limit:
             share = f", a share of {room.whole:g}" if room.whole is not None else ""
-            why.append(f"{room.kind} {used:g} of {room.limit:g}{share}")
+            learner = meter.learner
+            learnt = f", learnt: {learner.why}" if learner is not None and room.source == "learned" else ""
+            why.append(f"{room.kind} {used:g} of {room.limit:g}{share}{learnt}")
     return tuple(why)
 
 

@@ -12,17 +12,17 @@ Rules
 
 from __future__ import annotations
 
-from gateway.core.budget import Budget
+from gateway.core.budget import Budgets
 from gateway.core.choose import PICKS, Pick, Seat, Shy
 from gateway.core.estimate import Estimate
 from gateway.core.meter import Meter
-from gateway.core.nouns import Backend, Plan, Policy, Request, Tier
+from gateway.core.nouns import Backend, Plan, Policy, Request, RetryRules, Tier
 from gateway.core.standing import Standing
 
 MEMORY = 70.0
 
 LaneKey = tuple[frozenset[str], str]
-"""The backends somebody may use, and, if he waits for a retry, the policy whose budget pays."""
+"""The backends somebody may use, and, if he waits for a retry, whose budget pays."""
 
 
 class Step:
@@ -38,14 +38,19 @@ class Step:
 class Path:
     """The tiers that one kind of request may use, each backend once, and the lane in which it waits."""
 
-    __slots__ = ("key", "retry_key", "seats", "steps")
+    __slots__ = ("_names", "_policy", "key", "seats", "steps")
 
     def __init__(self, steps: tuple[Step, ...], policy: str) -> None:
         self.steps = steps
         self.seats = tuple(seat for step in steps for seat in step.seats)
         names = frozenset(seat.standing.name for seat in self.seats)
         self.key: LaneKey = (names, "")
-        self.retry_key: LaneKey = (names, policy)
+        self._names = names
+        self._policy = policy
+
+    def retry_key(self, tenant: str) -> LaneKey:
+        """The lane of those whose retries the same budget pays: it must not be blocked by another that is empty."""
+        return (self._names, f"{self._policy}/{tenant}")
 
     def __repr__(self) -> str:
         return f"<Path {' > '.join('|'.join(s.standing.name for s in step.seats) for step in self.steps)}>"
@@ -54,14 +59,19 @@ class Path:
 class Route:
     """One model under its policy."""
 
-    __slots__ = ("_paths", "_tiers", "budget", "conditional", "estimate", "model", "path", "policy", "waiting")
+    __slots__ = ("_paths", "_tiers", "budgets", "conditional", "estimate", "model", "path", "policy", "waiting")
 
     def __init__(
-        self, model: str, policy: Policy, tiers: list[tuple[Tier, tuple[Seat, ...]]], budget: Budget, estimate: Estimate
+        self,
+        model: str,
+        policy: Policy,
+        tiers: list[tuple[Tier, tuple[Seat, ...]]],
+        budgets: Budgets,
+        estimate: Estimate,
     ) -> None:
         self.model = model
         self.policy = policy
-        self.budget = budget
+        self.budgets = budgets
         self.estimate = estimate
         self.waiting = 0
         self._tiers = tiers
@@ -120,7 +130,7 @@ class Fleet:
         self.meters: dict[str, Meter] = {}
         self.standings: dict[str, Standing] = {}
         self.routes: dict[str, Route] = {}
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: dict[str, Budgets] = {}
         self._estimates: dict[str, Estimate] = {}
         self.load(plan, 0.0)
 
@@ -136,24 +146,33 @@ class Fleet:
         self._load_standings(plan, now)
         old_budgets, self._budgets = self._budgets, {}
         for policy in plan.policies.values():
-            budget = old_budgets.get(policy.name) or Budget(policy.retry, now)
-            budget.set_rules(policy.retry)
-            self._budgets[policy.name] = budget
+            budgets = old_budgets.get(policy.name) or Budgets(policy.retry)
+            budgets.set_rules(policy.retry)
+            self._budgets[policy.name] = budgets
+        self._allow_retries(plan)
         self._estimates = {name: self._estimates.get(name) or Estimate() for name in plan.models}
         self.routes = {name: self._route(name, plan) for name in plan.models}
         for name, model in plan.models.items():
             for alias in model.aliases:
                 self.routes.setdefault(alias, self.routes[name])
 
+    def _allow_retries(self, plan: Plan) -> None:
+        """Retries *into* a backend are bounded too, by the most generous policy that uses it."""
+        for name in plan.backends:
+            rules = [p.retry for p in plan.policies.values() if any(name in tier.backends for tier in p.tiers)]
+            share = max((rule.budget for rule in rules), default=0.0)
+            income = max((rule.per_second for rule in rules), default=0.0)
+            self.standings[name].budget.set_rules(RetryRules(share, income))
+
     def _load_meters(self, plan: Plan, now: float) -> None:
         for name, account in plan.accounts.items():
             meter = self.meters.get(name)
             if meter is None:
-                self.meters[name] = Meter(name, account.limits)
+                self.meters[name] = Meter(name, account.limits, account.learn)
                 continue
             meter.retired = None
             meter.unlock()
-            meter.declare(account.limits)
+            meter.declare(account.limits, account.learn)
         for name in [n for n in self.meters if n not in plan.accounts]:
             meter = self.meters[name]
             meter.retired = now if meter.retired is None else meter.retired

@@ -90,3 +90,13 @@ def demand(meter: Meter, waits: Waits, now: float) -> Demand:
     meter.settled(now)
     now_used = {kind: used(meter, kind, now) for kind in LIMIT_KINDS if kind == "streams" or kind in meter.by_kind}
     return Demand(now_used, {kind: amount + more[kind] for kind, amount in now_used.items()})
+
+
+def prospect(meter: Meter) -> float:
+    """The streams that somebody who waits may hope for: a limit that is still growing says nothing yet."""
+    learner = meter.learner
+    if learner is None:
+        return meter.cap
+    declared = meter.bounds.limit("streams")
+    most = inf if declared is None else declared
+    return most if learner.ceiling == inf else min(most, learner.limit)

@@ -96,3 +96,41 @@ class Latency:
             return 0.0
         silence = now - self._heard
         return value if silence < 1.0 else value * 2.0 ** (-silence / self.HALF)
+
+
+class Floor:
+    """The time to the first token when nothing is in the way, by prompt size: a low quantile per power of two.
+
+    Low samples pull it down quickly. It rises slowly, and only on samples taken when the backend was nearly idle
+    (`calm`): a floor learnt under overload would take overload for normal.
+    """
+
+    __slots__ = ("_floors",)
+
+    _DOWN, _UP = 0.2, 0.02
+
+    def __init__(self) -> None:
+        self._floors = [0.0] * 40
+
+    def learn(self, prompt: int, seconds: float, *, calm: bool) -> None:
+        """A first token came after so long."""
+        size = min(prompt.bit_length(), 39)
+        floor = self._floors[size]
+        if not floor:
+            self._floors[size] = seconds
+        elif seconds < floor:
+            self._floors[size] = floor + self._DOWN * (seconds - floor)
+        elif calm:
+            self._floors[size] = floor + self._UP * (seconds - floor)
+
+    def expected(self, prompt: int) -> float:
+        """Seconds; for sizes not seen yet, from the nearest smaller one in proportion, or the nearest larger one as
+        it is; 0 when nothing is known."""
+        size = min(prompt.bit_length(), 39)
+        floor = self._floors[size]
+        if floor:
+            return floor
+        for less in range(size - 1, -1, -1):
+            if self._floors[less]:
+                return self._floors[less] * 2.0 ** (size - less)
+        return next((known for known in self._floors[size:] if known), 0.0)

@@ -19,7 +19,9 @@ from collections import deque
 from math import inf
 
 from gateway.core.bounds import Bounds
-from gateway.core.nouns import LimitKind, Limits, RefusalKind
+from gateway.core.limit import Learner
+from gateway.core.nouns import Learn, LimitKind, Limits, RefusalKind
+from gateway.core.quota import QUOTAS, Quota
 from gateway.core.window import PROMPT, REQUESTS, TOKENS, Ramp, Window
 
 FULL = inf
@@ -27,6 +29,7 @@ LINGER = 0.05
 AUTH_PAUSE = 600.0
 CAP_LIFE = 60.0
 CAP_STEP = 5.0
+RETURN_STEPS = 16
 
 PAUSES: dict[str, tuple[float, float, float]] = {
     "rpm": (5.0, 60.0, 120.0),
@@ -49,12 +52,12 @@ class Meter:
     """An account's gauges. See the module for the rules."""
 
     __slots__ = (
-        "_ghosts", "_request_windows", "_streams", "_strikes", "_struck_at", "_temporary", "_token_windows",
-        "bounds", "by_kind", "cap", "cooling_reason", "cooling_until", "in_flight", "name", "on_trial", "reserved",
-        "retired", "turn", "windows",
+        "_ghosts", "_request_windows", "_return", "_streams", "_strikes", "_struck_at", "_temporary", "_token_windows",
+        "bounds", "by_kind", "cap", "cooling_reason", "cooling_until", "held", "in_flight", "learner", "name",
+        "on_trial", "quotas", "reserved", "retired", "token_cap", "turn", "windows",
     )  # fmt: skip
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: Limits, learn: Learn = "off") -> None:
         self.name = name
         self.in_flight = 0
         self.reserved = 0
@@ -70,8 +73,13 @@ class Meter:
         self.turn = inf
         self._strikes = 0
         self._struck_at = -inf
+        self._return: tuple[float, float, int] | None = None
+        self.held = 0
+        self.token_cap: float = inf
+        self.learner: Learner | None = None
+        self.quotas: dict[LimitKind, Quota] = {}
         self.bounds = Bounds(limits)
-        self._rebuild()
+        self.declare(limits, learn)
 
     def __repr__(self) -> str:
         cooling = f", cooling ({self.cooling_reason}) until {self.cooling_until:g}" if self.cooling_until else ""
@@ -85,7 +93,7 @@ class Meter:
             self._settle_cap(now)
         cap = self.cap
         flying = self.in_flight + len(self._ghosts)
-        if flying >= cap:
+        if flying >= cap or (self.held + total > self.token_cap and flying):
             return FULL
         worst = flying / cap
         for window in self._request_windows:
@@ -135,6 +143,41 @@ class Meter:
             self._ghosts.append(now + LINGER)
             self.turn = min(self.turn, self._ghosts[0])
 
+    # --- what the learner sees --------------------------------------------------------------------------
+
+    def unwatch(self, lease: int, total: int, now: float) -> None:
+        """A lease over so many tokens ended."""
+        self.held -= total
+        if (learner := self.learner) is not None:
+            learner.ended(lease, now)
+            if learner.gating:
+                self._settle_cap(now)
+
+    def watch(self, lease: int, total: int, due: float, stream: bool, now: float) -> None:
+        """A lease over so many tokens began whose first token is overdue from `due` on; a plain answer shows none."""
+        self.held += total
+        learner = self.learner
+        if learner is None:
+            return
+        if stream:
+            learner.sent(lease, due)
+            if due < self.turn:
+                self.turn = due
+        else:
+            learner.sent_blind()
+        if learner.gating:
+            self._settle_cap(now)
+
+    def heard(self, lease: int, now: float) -> bool:
+        """Its first token is here. True when that made room."""
+        learner = self.learner
+        if learner is None:
+            return False
+        learner.first(lease, self.held, now)
+        if gating := learner.gating:
+            self._settle_cap(now)
+        return gating
+
     def correct(self, prompt: int, then: float, now: float) -> None:
         """The prompt sent at `then` was larger (or, negative, smaller) by `prompt` tokens than believed."""
         for window in self._token_windows:
@@ -145,9 +188,26 @@ class Meter:
 
     # --- limits -----------------------------------------------------------------------------------------
 
-    def declare(self, limits: Limits) -> None:
+    def declare(self, limits: Limits, learn: Learn = "off") -> None:
         """The operator's limits; they hold at once. Windows of kinds that persist keep what they remember."""
-        self.bounds.declared = limits
+        beyond = learn == "beyond"
+        self.bounds.declared = Limits(rps=limits.rps, tps=limits.tps, ramp=limits.ramp) if beyond else limits
+        if learn == "off":
+            self.learner = None
+            self.bounds.learned.clear()
+            self.quotas = {}
+        elif self.learner is None:
+            # What is in flight already is taken for running: its first tokens are not awaited.
+            self.learner = Learner(learn, limits.streams)
+            self.learner.begun = self.in_flight
+            self.quotas = {kind: Quota() for kind in QUOTAS}
+        else:
+            self.learner.declare(learn, limits.streams)
+        if beyond:
+            for kind in QUOTAS:
+                start = getattr(limits, kind)
+                if start is not None:
+                    self.bounds.learned.setdefault(kind, start)
         self._rebuild()
 
     def advertise(self, kind: LimitKind, limit: float) -> None:
@@ -155,6 +215,11 @@ class Meter:
         if self.bounds.advertised.get(kind) != limit:
             self.bounds.advertised[kind] = limit
             self._rebuild()
+
+    def learn(self, kind: LimitKind, limit: float) -> None:
+        """A rate limit was learnt."""
+        self.bounds.learned[kind] = limit
+        self._rebuild()
 
     def share(self, share: Limits | None) -> None:
         """This replica's part of the limits, None: all of them. It holds at once."""
@@ -168,6 +233,8 @@ class Meter:
         new: dict[LimitKind, Window | Ramp] = {}
         for kind, (span, counts) in _WINDOWS.items():
             limit = bounds.limit(kind)
+            if limit is None and kind in self.quotas:
+                limit = inf
             if limit is not None:
                 window = old.get(kind)
                 if not isinstance(window, Window):
@@ -190,6 +257,7 @@ class Meter:
         streams = bounds.limit("streams")
         self._streams = inf if streams is None else streams
         self.cap = self._streams if self._temporary is None else min(self._streams, self._temporary[0])
+        self.turn = -inf
 
     def _settle_cap(self, now: float) -> None:
         """Let ghosts go and let a temporary cap relax, and note when the next of these happens."""
@@ -206,14 +274,44 @@ class Meter:
                 steps = int((now - since) / CAP_STEP)
                 self.cap = min(self.cap, cap + steps)
                 turn = min(turn, since + (steps + 1) * CAP_STEP)
+        if self.learner is not None:
+            turn = min(turn, self._look(self.learner, now))
+        if self._return is not None:
+            turn = min(turn, self._come_back(now))
         self.turn = turn
+
+    def _look(self, learner: Learner, now: float) -> float:
+        """Ask what was learnt; when to ask again."""
+        if now >= learner.turn:
+            learner.look(now, self.held, self.in_flight >= min(self._streams, learner.cap()))
+        self.cap = min(self.cap, learner.cap())
+        self.token_cap = learner.tokens
+        turn = learner.turn
+        for kind, quota in self.quotas.items():
+            window = self.by_kind[kind]
+            if quota.due(window.used, window.limit, now):
+                self.bounds.learned[kind] = quota.limit
+                window.limit = self.bounds.limit(kind) or inf
+            turn = min(turn, quota.turn)
+        return turn
+
+    def _come_back(self, now: float) -> float:
+        """The part of the limit that a returning account may use; when it grows again."""
+        assert self._return is not None
+        since, span, base = self._return
+        if now >= since + span:
+            self._return = None
+            return inf
+        if self.cap < inf:
+            self.cap = min(self.cap, max(base + 1, int(base + (now - since) / span * (self.cap - base))))
+        return now + span / RETURN_STEPS
 
     # --- pauses -----------------------------------------------------------------------------------------
 
     def strike(
-        self, kind: RefusalKind, sent: float, now: float, retry_after: float | None, limit: float | None
+        self, kind: RefusalKind, sent: float, now: float, retry_after: float | None, limit: float | None, cost: int = 1
     ) -> None:
-        """The cloud refused a request sent at `sent` for a limit of this account."""
+        """The cloud refused a request sent at `sent` for a limit of this account; its own window holds `cost` of it."""
         first, longest, most = PAUSES[kind]
         fresh = sent >= self._struck_at
         if retry_after is not None:
@@ -223,13 +321,30 @@ class Meter:
         if fresh:
             self._strikes += 1
             self._struck_at = now
-            if kind == "concurrency":
+            if kind == "concurrency" and self.learner is None:
                 cap = limit if limit is not None else 0.8 * (self.in_flight + 1)
                 self._temporary = (max(1.0, float(int(cap))), now)
                 self._settle_cap(now)
-        if limit is not None and limit >= 1 and (kind == "rpm" or kind == "tpm"):
-            self.advertise(kind, limit)
+        if kind == "rpm" or kind == "tpm":
+            if limit is not None and limit >= 1:
+                self.advertise(kind, limit)
+            elif fresh and kind in self.quotas:
+                self.learn(kind, self.quotas[kind].refused(self.by_kind[kind].used - cost, now))
+        elif kind == "concurrency" and self.learner is not None:
+            self.learner.refused(limit, now)
+            self._settle_cap(now)
         self.cool(now + pause, kind, now)
+
+    def overloaded(self, sent: float, now: float) -> None:
+        """The platform says that it is full."""
+        if self.learner is not None:
+            self.learner.overloaded(sent, now)
+            self._settle_cap(now)
+
+    def come_back(self, span: float, now: float) -> None:
+        """After a rest: from what is in flight to the whole limit in `span` seconds."""
+        self._return = (now, span, self.in_flight)
+        self._settle_cap(now)
 
     def cool(self, until: float, reason: str, now: float) -> None:
         """Send nothing before `until`; never shortens a pause."""
@@ -269,16 +384,17 @@ class Meter:
 
     # --- read by `gauges` -------------------------------------------------------------------------------
 
-    def settled(self, now: float) -> float:
-        """The cap on streams at this moment."""
-        if now >= self.turn:
+    def settled(self, now: float, *, again: bool = False) -> float:
+        """The cap on streams at this moment; `again`: whatever was believed of it."""
+        if again or now >= self.turn:
             self._settle_cap(now)
         return self.cap
 
-    def full(self, _total: int) -> bool:
-        """Is there no stream left?"""
-        return self.in_flight + len(self._ghosts) >= self.cap
+    def full(self, total: int) -> bool:
+        """Is there no stream left, or too much in flight for so many tokens more?"""
+        flying = self.occupied()
+        return flying >= self.cap or (flying > 0 and self.held + total > self.token_cap)
 
     def occupied(self) -> int:
-        """Slots that the cloud may count: those in flight and those whose end it has not noticed."""
+        """Those in flight and those whose end the cloud has not noticed."""
         return self.in_flight + len(self._ghosts)

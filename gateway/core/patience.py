@@ -17,8 +17,9 @@ from collections.abc import Callable
 from math import ceil, inf
 
 from gateway.core.fleet import LaneKey, Path
-from gateway.core.gauges import opens
+from gateway.core.gauges import opens, prospect
 from gateway.core.meter import Meter
+from gateway.core.nouns import RefuseReason
 from gateway.core.waiting import Ticket
 from gateway.core.window import REQUESTS, Window
 
@@ -133,15 +134,17 @@ def _rate(meter: Meter, lasts: float | None) -> float:
     if any(window.counts != REQUESTS for window in meter.windows):
         return inf  # tokens may keep it from starting anything, whatever its other limits have left
     rates = [window.limit / window.span for window in _request_windows(meter)]
-    if meter.cap < inf and lasts:
-        rates.append(meter.cap / lasts)
+    cap = prospect(meter)
+    if cap < inf and lasts:
+        rates.append(cap / lasts)
     # What is 0 is a share that may grow at any moment.
     return min(rates, default=inf) or inf
 
 
 def _clears(meter: Meter, lasts: float | None, places: int, now: float) -> float:
     """Seconds until one account can have started `places` more."""
-    wait = places * lasts / meter.cap / MARGIN if lasts else 0.0
+    cap = prospect(meter)
+    wait = places * lasts / cap / MARGIN if lasts and cap > 0 else 0.0
     for window in _request_windows(meter):
         spans, rest = divmod(places - 1, int(window.limit))
         wait = max(wait, spans * window.span + window.earliest(rest + 1, now) - now)
@@ -149,4 +152,16 @@ def _clears(meter: Meter, lasts: float | None, places: int, now: float) -> float
 
 
 def _request_windows(meter: Meter) -> list[Window]:
-    return [w for w in meter.windows if isinstance(w, Window) and w.counts == REQUESTS]
+    return [w for w in meter.windows if isinstance(w, Window) and w.counts == REQUESTS and 1 <= w.limit < inf]
+
+
+def latest(ticket: Ticket, now: float) -> float:
+    """When waiting must end: at the request's deadline, or when it has waited as long as its policy allows."""
+    until = now + ticket.route.policy.queue.max_wait - ticket.waited
+    deadline = ticket.request.deadline
+    return until if deadline is None or deadline > until else deadline
+
+
+def why_over(ticket: Ticket) -> RefuseReason:
+    """Which of the two ends of waiting it was."""
+    return "deadline" if ticket.until == ticket.request.deadline else "max-wait"

@@ -20,9 +20,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.core.breaker import Breaker
-from gateway.core.latency import Average, Latency
+from gateway.core.budget import Budget
+from gateway.core.latency import Average, Floor, Latency
 from gateway.core.meter import Meter
-from gateway.core.nouns import Backend, BreakerRules
+from gateway.core.nouns import Backend, BreakerRules, RetryRules
 from gateway.core.tally import Tally
 
 if TYPE_CHECKING:
@@ -31,14 +32,18 @@ if TYPE_CHECKING:
 REST_FIRST = 1.0
 REST_LONGEST = 60.0
 MISSING_PAUSE = 600.0
+FIRST_DUE = 5.0
+"""Seconds until a first token is overdue of which nothing is known."""
+SLACK, LEAST_SLACK, MOST_SLACK = 0.03, 0.25, 1.0
+"""What it may take beyond twice its floor: a share of what answers take, least and most seconds."""
 
 
 class Standing:
     """The live standing of one backend."""
 
     __slots__ = (
-        "_rest_since", "_rests", "_until", "backend", "blocked_until", "breaker", "duration", "in_flight", "latency",
-        "meter", "missing", "name", "retired", "tally",
+        "_rest_since", "_rests", "_until", "backend", "blocked_until", "breaker", "budget", "duration", "floor",
+        "in_flight", "latency", "meter", "missing", "name", "retired", "tally",
     )  # fmt: skip
 
     def __init__(self, backend: Backend, meter: Meter) -> None:
@@ -48,7 +53,9 @@ class Standing:
         self.in_flight = 0
         self.blocked_until = 0.0
         self.breaker = Breaker()
+        self.budget = Budget(RetryRules())
         self.latency = Latency()
+        self.floor = Floor()
         self.duration = Average(50)
         self.tally = Tally()
         self.missing: dict[str, float] = {}
@@ -60,6 +67,19 @@ class Standing:
     def __repr__(self) -> str:
         blocked = f", blocked until {self.blocked_until:g}" if self.blocked_until else ""
         return f"<Standing {self.name}: {self.in_flight} in flight, {self.breaker.state}{blocked}>"
+
+    def first_due(self, prompt: int, now: float) -> float:
+        """When the first token of a prompt sent now is overdue: twice the floor, and a share of what answers take.
+
+        A queue inside a cloud makes one wait in proportion to what answers take; the share is that of the streams too
+        many that is noticed.
+        """
+        floor = self.floor.expected(prompt)
+        if not floor:
+            return now + FIRST_DUE
+        lasts = self.duration.value
+        slack = MOST_SLACK if lasts is None else min(max(SLACK * lasts, LEAST_SLACK), MOST_SLACK)
+        return now + 2.0 * floor + slack
 
     def out_until(self, model: str) -> float:
         """The time before which this backend (not its account) takes nothing for `model`; `inf`: a probe is out."""
@@ -108,10 +128,18 @@ class Standing:
         self.failed(rules, probe, now, rng, overload=True, begun=begun)
 
     def failed(
-        self, rules: BreakerRules, probe: bool, now: float, rng: Random, *, overload: bool = False, begun: bool = False
+        self,
+        rules: BreakerRules,
+        probe: bool,
+        now: float,
+        rng: Random,
+        *,
+        overload: bool = False,
+        begun: bool = False,
+        cheap: bool = False,
     ) -> None:
-        """An attempt broke."""
-        self.breaker.failed(rules, probe, now, rng, overload=overload, begun=begun)
+        """An attempt broke; `cheap`: at once and at no cost."""
+        self.breaker.failed(rules, probe, now, rng, overload=overload, begun=begun, cheap=cheap)
         self._block()
 
     def lose(self, model: str, now: float) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 from gateway.core.fleet import Fleet, Path
 from gateway.core.gauges import Waits, demand, rooms
 from gateway.core.meter import Meter
-from gateway.core.nouns import Demand, Room
+from gateway.core.nouns import Demand, Lesson, Room
 from gateway.core.standing import Standing
 from gateway.core.tally import Tally, Totals
 from gateway.core.waiting import Ticket
@@ -17,7 +18,11 @@ from gateway.core.waiting import Ticket
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """`rooms`: every limit that holds. `cooling_until` None: not cooling; `inf`: one request is trying the key."""
+    """`rooms`: every limit that holds. `cooling_until` None: not cooling; `inf`: one request is trying the key.
+
+    `learnt`: the limit in streams that was learnt and why, as far as it differs from what was declared;
+    `learnt_tokens`: the same in tokens in flight, of which `held_tokens` are.
+    """
 
     name: str
     in_flight: int
@@ -25,6 +30,10 @@ class AccountView:
     rooms: tuple[Room, ...]
     cooling_until: float | None
     cooling_reason: str
+    held_tokens: int = 0
+    learnt: float | None = None
+    learnt_tokens: float | None = None
+    learnt_why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,16 @@ def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, 
     )
 
 
+def lessons(fleet: Fleet) -> dict[str, Lesson]:
+    """By account, where something may be learnt."""
+    found = {}
+    for name, meter in fleet.meters.items():
+        if meter.learner is not None:
+            rates = meter.bounds.learned
+            found[name] = replace(meter.learner.lesson(), rpm=rates.get("rpm"), tpm=rates.get("tpm"))
+    return found
+
+
 def demands(fleet: Fleet, waiting: Iterable[Ticket], now: float) -> dict[str, Demand]:
     """Use and want by account. Who waits is counted at every account that he may use: he takes the first with room."""
     paths: dict[Path, Waits] = {}
@@ -137,7 +156,16 @@ def _account(meter: Meter, now: float) -> AccountView:
         rooms(meter, now),
         meter.cooling_until if cooling else None,
         meter.cooling_reason if cooling else "",
+        meter.held,
+        *_learnt(meter),
     )
+
+
+def _learnt(meter: Meter) -> tuple[float | None, float | None, str]:
+    learner = meter.learner
+    if learner is None:
+        return None, None, ""
+    return learner.learnt, None if learner.tokens == inf else learner.tokens, learner.why
 
 
 def _backend(standing: Standing, now: float) -> BackendView:

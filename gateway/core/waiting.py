@@ -15,6 +15,7 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Protocol
 
+from gateway.core.budget import Budget
 from gateway.core.choose import Seat, Shy
 from gateway.core.fleet import LaneKey, Path, Route
 from gateway.core.nouns import Lease, Request
@@ -24,17 +25,21 @@ class Ticket:
     """One request's way through the dispatcher: waiting or running, one attempt after the other.
 
     `shy` are backends tried already, `barred` those of them that failed by their own fault; `waited` is the time
-    spent in the queue before, `until` when waiting must end; `unspent` is what is left of the reservation.
+    spent in the queue before, `until` when waiting must end; `unspent` is what is left of the reservation; `budget`
+    pays for retries; `told` is when tokens were last heard of, `beside` how many ran on that account then.
     """
 
     __slots__ = (
-        "answer", "attempt", "barred", "begun", "flowed", "key", "lease", "path", "probe", "prompt", "queued",
-        "request", "route", "seat", "seq", "shy", "total", "trial", "unspent", "until", "waited",
+        "answer", "attempt", "barred", "begun", "beside", "budget", "flowed", "key", "lease", "path", "probe", "prompt",
+        "queued", "request", "route", "seat", "seq", "shy", "told", "total", "trial", "unspent", "until", "waited",
     )  # fmt: skip
 
     lease: Lease
     seat: Seat
+    budget: Budget
     flowed: int
+    beside: float
+    told: float
     unspent: int
     queued: float
     until: float

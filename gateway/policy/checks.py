@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.core.nouns import Limits
+from gateway.core.nouns import Learn, Limits
 from gateway.policy.diagnose import Problems, nearest
 from gateway.policy.schema import LimitsWord, PolicyWord, TenantWord
 from gateway.policy.walk import Read
@@ -168,6 +168,12 @@ def accounts(read: Read, problems: Problems) -> dict[str, Limits]:
             message = f"account '{account}' has other limits in line {first.line} (backend '{declared[account][0]}')"
             problems.error(read.at(*path), path, message, "declare the limits of an account once")
     return found
+
+
+def learn_of(read: Read, account: str) -> Learn:
+    """What may be learnt of an account: of what its backends say the most careful word that is not the default."""
+    said = {word.learn for name, word in read.document.backends.items() if (word.account or name) == account}
+    return "off" if "off" in said else "beyond" if "beyond" in said else "within"
 
 
 def limits(word: LimitsWord | None) -> Limits:

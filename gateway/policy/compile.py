@@ -62,7 +62,7 @@ def _plan(read: Read, policies: dict[str, Policy], limits: dict[str, Limits], ve
             for name, word in document.models.items()
         },
         backends={name: _backend(name, word, document.currency) for name, word in document.backends.items()},
-        accounts={name: Account(name, found) for name, found in limits.items()},
+        accounts={name: Account(name, found, checks.learn_of(read, name)) for name, found in limits.items()},
         policies=policies,
         version=version,
     )

@@ -116,6 +116,13 @@ class BackendWord(Struct, frozen=True):
         str, name("Backends that name the same account share its limits. Default: the backend's own name.")
     ] = ""
     limits: Annotated[LimitsWord, about("What the cloud allows this account.")] | None = None
+    learn: Annotated[
+        Literal["off", "within", "beyond"],
+        about(
+            "What to learn of the account's limits from how the cloud bears the load: nothing; lower ones than "
+            "declared, and those that are not declared; or also higher ones, taking what is declared for a first guess."
+        ),
+    ] = "within"
     price: Annotated[PriceWord, about("What it costs, per million tokens.")] | None = None
     labels: Annotated[
         dict[Annotated[str, name("label")], Annotated[str, text("value")]], about("Words of your own about it.")

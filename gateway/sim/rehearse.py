@@ -8,11 +8,13 @@ answers are only settled; a refused connection and a torn one are failures; noth
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from random import Random
 
 from gateway.clouds.counts import Stats
+from gateway.clouds.model import Cloud
 from gateway.clouds.profiles import Fleet
 from gateway.clouds.tickets import Admitted, Ask, Event, Refused, Ticket
 from gateway.core.dispatcher import Dispatcher
@@ -22,8 +24,10 @@ from gateway.core.nouns import (
     BreakerRules,
     Failed,
     Go,
+    Learn,
     Lease,
     Limited,
+    Limits,
     Model,
     Outcome,
     Overloaded,
@@ -41,11 +45,13 @@ from gateway.core.nouns import (
 from gateway.core.views import FleetView
 from gateway.sim.demand import Need, Outage
 from gateway.sim.score import Record, Terms
-from gateway.sim.stage import Stage
+from gateway.sim.stage import Stage, Step
 
 MODEL = "deepseek-r2"
 REPORT_EVERY = 64
 """tokens between two reports of progress, as live"""
+REPORT_AFTER = 0.5
+"""seconds after which tokens are reported though they are fewer"""
 _LIMITS: dict[str, RefusalKind] = {
     "rpm": "rpm",
     "tpm": "tpm",
@@ -61,8 +67,11 @@ def plan_of(
     *,
     max_length: int = 1000,
     breaker: BreakerRules | None = None,
+    limits: Mapping[str, Limits] | None = None,
+    learn: Learn = "off",
 ) -> Plan:
-    """One tier over the whole fleet, every limit declared truly."""
+    """One tier over the whole fleet, every limit declared truly unless `limits` says otherwise."""
+    declared = limits or {}
     names = tuple(profile.name for profile in fleet.clouds)
     policy = Policy("surge", (Tier(names),), QueueRules(terms.patience, max_length), breaker=breaker or BreakerRules())
     return Plan(
@@ -70,7 +79,10 @@ def plan_of(
         backends={
             profile.name: Backend(profile.name, profile.name, {MODEL: profile.models[0]}) for profile in fleet.clouds
         },
-        accounts={profile.name: Account(profile.name, profile.limits) for profile in fleet.clouds},
+        accounts={
+            profile.name: Account(profile.name, declared.get(profile.name, profile.limits), learn)
+            for profile in fleet.clouds
+        },
         policies={policy.name: policy},
     )
 
@@ -93,12 +105,30 @@ class _Ride:
     lease: Lease | None = None
     first: float | None = None
     unreported: int = 0
+    reported: float = 0.0
+
+
+class Watch:
+    """Looks at a run without touching it, or, for a control, in order to meddle with it. Does nothing by itself."""
+
+    every = inf
+    """seconds between two calls of `tick`"""
+
+    def sent(self, cloud: Cloud, now: float) -> None:
+        """A request is about to arrive at a cloud."""
+
+    def ended(self, dispatcher: Dispatcher, record: Record) -> None:
+        """A request is over."""
+
+    def tick(self, dispatcher: Dispatcher, stage: Stage, now: float) -> None:
+        """Time has passed."""
 
 
 class _Shell:
     """Carries out verdicts on a stage, at the times it is told."""
 
-    def __init__(self, plan: Plan, stage: Stage, seed: int) -> None:
+    def __init__(self, plan: Plan, stage: Stage, seed: int, watch: Watch) -> None:
+        self.watch = watch
         self.dispatcher = Dispatcher(plan, Random(seed))
         self.records: list[Record] = []
         self.running: dict[Ticket, _Ride] = {}
@@ -149,10 +179,12 @@ class _Shell:
         if ride.first is None:
             ride.first = event.at
             self.dispatcher.started(lease, event.at)
+            ride.reported = event.at
         ride.unreported += event.count
-        if ride.unreported >= REPORT_EVERY:
+        if ride.unreported >= REPORT_EVERY or event.at >= ride.reported + REPORT_AFTER:
             self.dispatcher.progress(lease, ride.unreported, event.at)
             ride.unreported = 0
+            ride.reported = event.at
 
     def _carry(self, ride: _Ride, verdict: Verdict | None, now: float) -> None:
         if ride.waiting_since is not None:
@@ -161,7 +193,9 @@ class _Shell:
             del self.waiting[ride.request.id]
         while isinstance(verdict, Go):
             lease = ride.lease = verdict.lease
-            answer = self._stage.clouds[lease.backend].arrive(Ask(ride.need.prompt, ride.need.answer), now)
+            cloud = self._stage.clouds[lease.backend]
+            self.watch.sent(cloud, now)
+            answer = cloud.arrive(Ask(ride.need.prompt, ride.need.answer), now)
             if isinstance(answer, Admitted):
                 self.running[answer.ticket] = ride
                 return
@@ -171,13 +205,17 @@ class _Shell:
         elif isinstance(verdict, Refuse):
             lost = verdict.reason == "attempts"
             told = verdict.retry_after is not None
-            self.records.append(self._made(ride, "failed" if lost else "refused", now, 0, verdict.reason, told))
+            self._keep(self._made(ride, "failed" if lost else "refused", now, 0, verdict.reason, told))
         else:
             ride.waiting_since = now
             self.waiting[ride.request.id] = ride
 
     def _record(self, ride: _Ride, now: float, tokens: int, reason: str = "") -> None:
-        self.records.append(self._made(ride, "failed" if reason else "served", now, tokens, reason, told=False))
+        self._keep(self._made(ride, "failed" if reason else "served", now, tokens, reason, told=False))
+
+    def _keep(self, record: Record) -> None:
+        self.records.append(record)
+        self.watch.ended(self.dispatcher, record)
 
     def _made(self, ride: _Ride, status: str, now: float, tokens: int, reason: str, told: bool) -> Record:
         lease = ride.lease
@@ -203,20 +241,36 @@ def _ending(refused: Refused) -> Outcome:
 
 
 def rehearse(
-    plan: Plan, fleet: Fleet, needs: tuple[Need, ...], outages: tuple[Outage, ...], seed: int = 0
+    plan: Plan,
+    fleet: Fleet,
+    needs: tuple[Need, ...],
+    outages: tuple[Outage, ...] = (),
+    seed: int = 0,
+    *,
+    steps: tuple[Step, ...] = (),
+    watch: Watch | None = None,
+    until: float = inf,
 ) -> Rehearsal:
-    """Run a demand through a dispatcher with this plan. Backends must be named like the fleet's clouds."""
-    stage = Stage(fleet, outages, seed)
-    shell = _Shell(plan, stage, seed)
+    """Run a demand through a dispatcher with this plan. Backends must be named like the fleet's clouds.
+
+    `steps` change clouds on the way; `watch` sees everything; the run breaks off at `until` if it has not ended.
+    """
+    watch = watch or Watch()
+    stage = Stage(fleet, outages, seed, steps)
+    shell = _Shell(plan, stage, seed, watch)
     coming = deque(needs)
-    now = 0.0
-    while coming or shell.running or shell.waiting:
+    now, tick = 0.0, watch.every
+    while (coming or shell.running or shell.waiting) and now < until:
         alarm = shell.dispatcher.next_due()
-        now = max(now, min(coming[0].at if coming else inf, stage.next(), inf if alarm is None else alarm))
+        now = max(now, min(coming[0].at if coming else inf, stage.next(), inf if alarm is None else alarm, tick))
         for _, event in stage.advance(now):
             shell.seen(event)
         while coming and coming[0].at <= now:
             shell.arrive(coming.popleft(), now)
         shell.due(now)
+        if now >= tick:
+            watch.tick(shell.dispatcher, stage, now)
+            tick = now + watch.every
+            shell.due(now)
     stats = {name: cloud.stats(now) for name, cloud in stage.clouds.items()}
     return Rehearsal(shell.records, stats, shell.dispatcher.snapshot(now))

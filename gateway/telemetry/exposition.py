@@ -64,13 +64,26 @@ def _accounts(fleet: FleetView) -> Iterable[Metric]:
     used = GaugeMetricFamily("spillgate_limit_used", "How much of a limit is used.", labels=["account", "limit"])
     limit = GaugeMetricFamily("spillgate_limit", "The limit that holds.", labels=["account", "limit"])
     cooling = GaugeMetricFamily("spillgate_cooling", "1 while an account is left alone.", labels=["account"])
+    whole = GaugeMetricFamily(
+        "spillgate_limit_whole",
+        "The account's limit where this replica has a share of it.",
+        labels=["account", "limit"],
+    )
+    learnt = GaugeMetricFamily(
+        "spillgate_learned_limit", "What was learnt of an account, and why.", labels=["account", "limit", "reason"]
+    )
     for account in fleet.accounts:
+        for kind, value in (("streams", account.learnt), ("tokens", account.learnt_tokens)):
+            if value is not None:
+                learnt.add_metric([account.name, kind, account.learnt_why], value)
         in_flight.add_metric([account.name], account.in_flight)
         cooling.add_metric([account.name], float(account.cooling_until is not None))
         for room in account.rooms:
             used.add_metric([account.name, room.kind], room.used)
             limit.add_metric([account.name, room.kind], room.limit)
-    return in_flight, used, limit, cooling
+            if room.whole is not None:
+                whole.add_metric([account.name, room.kind], room.whole)
+    return in_flight, used, limit, whole, learnt, cooling
 
 
 def _backends(fleet: FleetView) -> Iterable[Metric]:

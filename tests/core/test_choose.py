@@ -81,3 +81,15 @@ def test_a_request_larger_than_the_limit_goes_when_nothing_else_counts(world: An
     assert at is not None
     assert 60.0 < at < 61.0
     assert len(dispatcher.due(at)) == 1
+
+
+def test_the_fastest_is_spared_when_it_is_hot(world: Any) -> None:
+    dispatcher = world.dispatcher((Tier(("a", "b"), "fastest"),), a=Limits(streams=20), b=Limits(streams=20))
+    times = {"a": 0.1, "b": 0.9}
+    for lease in [world.go(dispatcher) for _ in range(2)]:
+        dispatcher.started(lease, times[lease.backend])
+        dispatcher.settle(lease, Served(), 1.0)
+    taken = [world.go(dispatcher, 1.0).backend for _ in range(40)]
+    assert taken[:17] == ["a"] * 17, "cold up to 85 %"
+    assert taken[17:34] == ["b"] * 17
+    assert Counter(taken[34:]) == {"a": 3, "b": 3}, "both hot: the least loaded, and never above a limit"

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.core.dispatcher import Dispatcher, LeaseEnded
 from gateway.core.nouns import (
+    LIMIT_KINDS,
     Abandoned,
     Account,
     Advertised,
@@ -22,7 +23,10 @@ from gateway.core.nouns import (
     BreakerRules,
     Failed,
     Go,
+    Learn,
+    Learned,
     Lease,
+    Lesson,
     Limited,
     Limits,
     Model,
@@ -54,7 +58,7 @@ WIDE = {
 NARROW = WIDE | {"own": Limits(streams=1), "ark": Limits(streams=2, rpm=6, tpm=20_000)}
 
 
-def plan(accounts: dict[str, Limits], *, without: str = "", version: str = "1") -> Plan:
+def plan(accounts: dict[str, Limits], learn: Learn, *, without: str = "", version: str = "1") -> Plan:
     serves = {"r2": "x", "v4": "y"}
     backends = {
         "own-h20": Backend("own-h20", "own", {"r2": "r2"}),
@@ -80,7 +84,11 @@ def plan(accounts: dict[str, Limits], *, without: str = "", version: str = "1") 
     )
     models = {"r2": Model("r2", "surge"), "v4": Model("v4", "plain")}
     return Plan(
-        models, backends, {n: Account(n, x) for n, x in accounts.items()}, {"surge": surge, "plain": plain}, version
+        models,
+        backends,
+        {n: Account(n, x, learn) for n, x in accounts.items()},
+        {"surge": surge, "plain": plain},
+        version,
     )
 
 
@@ -107,11 +115,12 @@ OUTCOMES: list[Outcome] = [
 
 
 class Walk(RuleBasedStateMachine):
-    @initialize(seed=st.integers(0, 1000))
-    def begin(self, seed: int) -> None:
+    @initialize(seed=st.integers(0, 1000), learn=st.sampled_from(["off", "within"]))
+    def begin(self, seed: int, learn: Learn) -> None:
+        self.learn = learn
         self.now = 1000.0
         self.accounts = WIDE
-        self.dispatcher = Dispatcher(plan(WIDE), Random(seed))
+        self.dispatcher = Dispatcher(plan(WIDE, learn), Random(seed))
         self.running: dict[int, Lease] = {}
         self.waiting: dict[str, Request] = {}
         self.ended: list[str] = []
@@ -131,6 +140,7 @@ class Walk(RuleBasedStateMachine):
                 self.running[lease.id] = lease
                 self.sent.append((self.now, lease.account))
                 self.check_room(lease.account)
+                self.check_least(lease.account)
             case Wait(until, position):
                 assert until > self.now
                 assert 0 <= position <= len(self.waiting)
@@ -146,6 +156,14 @@ class Walk(RuleBasedStateMachine):
     def check_room(self, account: str) -> None:
         self.check_limits(account, self.accounts[account])
         self.check_limits(account, self.shares.get(account, Limits()))
+
+    def check_least(self, account: str) -> None:
+        """Never above the least of all that was declared, said, shared and learnt, as the view shows it."""
+        meter = next(a for a in self.dispatcher.snapshot(self.now).accounts if a.name == account)
+        for room in meter.rooms:
+            assert room.kind in ("tpm", "tps") or room.used <= room.limit
+            assert room.whole is None or room.kind == "streams" or room.limit <= room.whole
+        assert meter.learnt is None or meter.in_flight <= max(1, meter.learnt)
 
     def check_limits(self, account: str, limits: Limits) -> None:
         flying = sum(lease.account == account for lease in self.running.values())
@@ -262,7 +280,7 @@ class Walk(RuleBasedStateMachine):
     @rule(limits=st.sampled_from([WIDE, NARROW]), without=st.sampled_from(["", "", "bailian", "own-h20"]))
     def reload(self, limits: dict[str, Limits], without: str) -> None:
         self.accounts = limits
-        self.dispatcher.apply(Reloaded(plan(limits, without=without, version="2")), self.now)
+        self.dispatcher.apply(Reloaded(plan(limits, self.learn, without=without, version="2")), self.now)
         self.call_due()
 
     @rule(
@@ -283,8 +301,28 @@ class Walk(RuleBasedStateMachine):
     def share(self, account: str, share: Limits | None) -> None:
         self.shares.pop(account, None)
         if share is not None and account != "nobody":
+            # A store shares the limits that there are; a new kind begins with an empty window.
+            declared = self.accounts[account]
+            share = Limits(*(getattr(share, kind) if getattr(declared, kind) else None for kind in LIMIT_KINDS))
             self.shares[account] = share
         self.dispatcher.apply(Shares({account: share}), self.now)
+        self.call_due()
+
+    @rule(
+        account=st.sampled_from(["ark", "rare", "nobody"]),
+        streams=st.sampled_from([None, 1.0, 5.5]),
+        rpm=st.sampled_from([None, 5.0]),
+        newer=st.integers(0, 3),
+        probe=st.booleans(),
+    )
+    def learn_from_others(
+        self, account: str, streams: float | None, rpm: float | None, newer: int, probe: bool
+    ) -> None:
+        lessons = self.dispatcher.lessons()
+        assert set(lessons) == (set(WIDE) if self.learn == "within" else set())
+        version = lessons[account].version + newer if account in lessons else 1
+        lesson = Lesson(streams, 9e4, rpm, version=version, probe=probe)
+        self.dispatcher.apply(Learned({account: lesson}), self.now)
         self.call_due()
 
     # --- what always holds

@@ -29,8 +29,8 @@ def test_everything_arrives_where_it_belongs(valid: str, compile_text: Compile) 
     plan = compiled.plan
     assert plan.models == {"r2": Model("r2", "surge", ("deepseek-reasoner",)), "flash": Model("flash", "cheap")}
     assert plan.accounts == {
-        "own": Account("own", Limits(streams=48)),
-        "ark-main": Account("ark-main", Limits(streams=200, rpm=3000)),
+        "own": Account("own", Limits(streams=48), "within"),
+        "ark-main": Account("ark-main", Limits(streams=200, rpm=3000), "within"),
     }
     ark = plan.backends["ark"]
     assert (ark.account, ark.serves) == ("ark-main", {"r2": "deepseek-v4-pro", "flash": "deepseek-v4-flash"})
@@ -180,3 +180,19 @@ def test_an_empty_environment_and_no_presets_are_told_plainly() -> None:
         load_text(SMALL.replace("serves:", "key: '${ANY}', serves:"), {}, {})
     assert "unknown preset 'openai' (there is none)" in str(caught.value)
     assert "ANY is not set (export it)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "learn"),
+    [("within", "within", "within"), ("within", "beyond", "beyond"), ("off", "beyond", "off")],
+)
+def test_an_account_learns_what_its_backends_allow(compile_text: Compile, first: str, second: str, learn: str) -> None:
+    text = f"""
+models: {{r2: {{policy: only}}}}
+backends:
+  one: {{preset: openai, base_url: "http://h/v1/", serves: {{r2: x}}, account: both, learn: {first}}}
+  two: {{preset: openai, base_url: "http://h/v1/", serves: {{r2: x}}, account: both, learn: {second}}}
+policies:
+  only: {{tiers: [{{backends: [one, two]}}]}}
+"""
+    assert compile_text(text).plan.accounts["both"].learn == learn

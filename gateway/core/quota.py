@@ -1,0 +1,51 @@
+"""A rate limit that nobody named, learnt from refusals: requests or tokens in any minute.
+
+A quota is a number in a cloud's books and says nothing of its health, so it is learnt apart from congestion: what our
+own window held when the cloud refused is the limit, less a little for the doubt about when the cloud's minute began.
+Clouds raise quotas now and then: when the window is full, a little more is tried, and rarer after each refusal.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from gateway.core.nouns import LimitKind
+
+QUOTAS: tuple[LimitKind, ...] = ("rpm", "tpm")
+DOUBT = 0.98
+STEP = 1.02
+FULL = 0.9
+PATIENCE, LONGEST = 120.0, 3600.0
+"""Seconds between two tries, doubling after each that was refused."""
+
+
+class Quota:
+    """One learnt rate limit; `inf` before the first refusal. `turn`: when to ask `due` again."""
+
+    __slots__ = ("_patience", "limit", "turn")
+
+    def __init__(self) -> None:
+        self.limit = inf
+        self.turn = inf
+        self._patience = PATIENCE
+
+    def __repr__(self) -> str:
+        return f"<Quota {self.limit:g}>"
+
+    def refused(self, held: float, now: float) -> float:
+        """Refused when the window held so much besides; the limit from now on."""
+        if self.limit < inf:
+            self._patience = min(2 * self._patience, LONGEST)
+        self.limit = max(1.0, float(int(DOUBT * min(held, self.limit))))
+        self.turn = now + self._patience
+        return self.limit
+
+    def due(self, used: float, limit: float, now: float) -> bool:
+        """Time has passed: True when the limit was raised, because what holds is in use."""
+        if now < self.turn:
+            return False
+        self.turn = now + self._patience
+        if used < FULL * min(limit, self.limit):
+            return False
+        self.limit = max(self.limit * STEP, self.limit + 1.0)
+        return True
