@@ -125,7 +125,8 @@ class Gateway:
         self.reload_error = ""
         told = changes(self.live.compiled or self._first, compiled)
         self.live.install(compiled)
-        self.desk.apply(Reloaded(compiled.plan))
+        newcomers = [self.sharing.newcomers(compiled.plan)] if self.sharing is not None else []
+        self.desk.apply(Reloaded(compiled.plan), *newcomers)
         self.metrics.reloads["applied"] += 1
         log.warning("configuration %s is running: %s", compiled.version, "; ".join(told) or "nothing changed")
         return True

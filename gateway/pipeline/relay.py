@@ -20,7 +20,8 @@ from gateway.wire.envelope import envelope
 from gateway.wire.refusals import failed_finish, in_band, outcome
 
 REPORT_EVERY = 64
-"""tokens between two reports to the dispatcher"""
+REPORT_AFTER = 0.5
+"""tokens, and seconds, between two reports to the dispatcher, whichever comes first"""
 _CLOSING = 1.0
 """seconds a cloud may take to end its answer after the end mark, before we hang up"""
 
@@ -42,6 +43,7 @@ class StreamBody:
         self._held = b""
         self._ended = False
         self._reported = 0
+        self._report_at = attempt.first_token + REPORT_AFTER
         self._finished = False
         self._broken: Outcome | None = None
         self._hide_usage = bool(call.chat and not call.chat.include_usage)
@@ -100,14 +102,15 @@ class StreamBody:
         self._last = block
         if self._finished or sse.needs_reading(block, count):
             block = self._read(block)
-        if attempt.tokens - self._reported >= REPORT_EVERY:
+        if attempt.tokens - self._reported >= REPORT_EVERY or self._desk.clock() >= self._report_at:
             self._report()
         return block
 
     def _report(self) -> None:
-        tokens = self._attempt.tokens
-        self._desk.dispatcher.progress(self._attempt.lease, tokens - self._reported, self._desk.clock())
+        tokens, now = self._attempt.tokens, self._desk.clock()
+        self._desk.dispatcher.progress(self._attempt.lease, tokens - self._reported, now)
         self._reported = tokens
+        self._report_at = now + REPORT_AFTER
 
     def _read(self, block: bytes) -> bytes:
         """Look closely at a block that may end the answer; drop the usage frame that only we asked for."""

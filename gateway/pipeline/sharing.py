@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping
 from math import inf
 
-from gateway.core.nouns import LimitKind, Limits, Shares
+from gateway.core.nouns import LIMIT_KINDS, LimitKind, Limits, Plan, Shares
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.live import Live
 from gateway.store.base import Store, Terms
@@ -68,6 +68,16 @@ class Sharing:
         self._desk.fence = fence
         if changed:
             self._desk.apply(Shares(changed))
+
+    def newcomers(self, plan: Plan) -> Shares:
+        """No share yet for accounts that a new plan brings: until the store has granted one, they get nothing."""
+        nothing = {
+            name: Limits(**{kind: None if getattr(account.limits, kind) is None else 0 for kind in LIMIT_KINDS})
+            for name, account in plan.accounts.items()
+            if name not in self._told
+        }
+        self._told.update(nothing)
+        return Shares(nothing)
 
     def hungry(self, model: str) -> None:
         """A request of this model waits: a larger share would help."""
