@@ -15,7 +15,6 @@ from gateway.core.meter import FULL
 from gateway.core.nouns import Candidate, Request, Tier
 from gateway.core.waiting import Ticket
 
-
 _PRIVATE = frozenset({"auth", "quota"})
 """Reasons of a pause that are ours to know."""
 
