@@ -46,15 +46,15 @@ PROBE, LONGEST_PROBE, HARD_PROBE = 2.0, 16.0, 600.0
 """Seconds until more than the last ceiling is tried, doubling to the second; the third when refusals set it."""
 EARNED = 500
 """Streams that must have begun for each refusal that a probe may cost."""
-STRETCH, MOST_STRETCH = 0.05, 1.2
+STRETCH, MOST_STRETCH = 0.03, 1.2
 
 
 class Learner:
     """One account's limits in streams and tokens. The meter tells it everything and asks `cap`."""
 
     __slots__ = (
-        "_accepted", "_anchor_by", "_anchoring", "_backoff", "_cut", "_ends", "_grown", "_hard", "_last_begun",
-        "_looked", "_looked_at_pace", "_probe_at", "_probing", "_queued", "_ran", "_scout_at", "_scouts", "_spared",
+        "_accepted", "_anchor_by", "_anchoring", "_backoff", "_begins", "_cut", "_ends", "_grown", "_hard",
+        "_last_begun", "_looked", "_looked_at_pace", "_probe_at", "_probing", "_ran", "_scout_at", "_scouts", "_spared",
         "_told", "_wins", "begun", "ceiling", "holding", "limit", "pace", "probe", "tokens", "trusted", "turn",
         "unheard", "version", "volley", "why",
     )  # fmt: skip
@@ -72,7 +72,7 @@ class Learner:
         self.trusted = False
         self.why = ""
         self._backoff = self._scouts = self._last_begun = self._ran = self._wins = 0
-        self._ends = self._queued = 0
+        self._begins = self._ends = 0
         self._accepted = 0
         self._hard = self._probing = False
         self._anchoring = True
@@ -167,6 +167,7 @@ class Learner:
         if number > self._last_begun:
             self._last_begun = number
         if self.holding:
+            self._begins += 1
             self._review(now)
         elif now > due:
             self._late(due, now)
@@ -215,8 +216,8 @@ class Learner:
         if self.holding:
             self._review(now)
             self._scout(now)
-        elif (overdue := self._queue(now)) > 0:
-            self._hold(overdue, now)
+        elif self._queue(now):
+            self._hold(now)
         elif full and self.probe and self.limit < inf and not self._anchoring:
             self._try_more(now)
         due = min(self.unheard.values(), default=inf)
@@ -232,11 +233,10 @@ class Learner:
         overdue = sum(1 for number, due in self.unheard.items() if due < now and number > last)
         return overdue if overdue >= max(FEW, FEW_SHARE * (self.standing)) else 0
 
-    def _hold(self, overdue: int, now: float) -> None:
+    def _hold(self, now: float) -> None:
         self.holding = True
-        self._queued = overdue
         self._ran = self.begun
-        self._ends = 0
+        self._begins = self._ends = 0
         self._scout_at = now + SCOUT * 2.0**self._scouts
         self.why = "queue in the cloud"
         self.version += 1
@@ -247,7 +247,7 @@ class Learner:
         if not self._queue(now):
             self.holding = False
             self._scouts = 0
-            if self._ends < self._queued:
+            if self._begins > self._ends + 1:
                 # They began without anybody making room: they queued for the prompt to be read, not for a place.
                 self.volley = max(LEAST_VOLLEY, self.volley / 2)
                 self.why = "growing" if self.limit < inf else "declared"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from random import Random
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from gateway.core.budget import Budgets
 from gateway.core.dispatcher import Dispatcher
-from gateway.core.gauges import used
+from gateway.core.gauges import prospect, used
 from gateway.core.latency import Floor
 from gateway.core.nouns import (
     BreakerRules,
@@ -72,7 +73,7 @@ def test_progress_tells_the_pace(world: Any) -> None:
     dispatcher.started(lease, 0.1)
     dispatcher.progress(lease, 50, 1.1)
     dispatcher.progress(lease, 0, 1.2)
-    assert dispatcher._fleet.meters["a"].learner.pace._low_gap == pytest.approx(0.02)  # type: ignore[union-attr]
+    assert dispatcher.meters["a"].learner.pace._low_gap == pytest.approx(0.02)  # type: ignore[union-attr]
 
 
 def test_heavy_prompts_are_counted_in_tokens(world: Any) -> None:
@@ -122,7 +123,7 @@ def test_an_unnamed_quota_is_learnt_from_what_the_minute_held(world: Any) -> Non
             verdict = dispatcher.offer(world.request(now), now)
             if isinstance(verdict, Go):
                 dispatcher.settle(verdict.lease, Served(), now)
-        dispatcher._fleet.meters["a"].settled(now + 1.0, again=True)
+        dispatcher.meters["a"].settled(now + 1.0, again=True)
     rpm = dispatcher.lessons()["a"].rpm
     assert rpm is not None
     assert rpm > 58
@@ -239,3 +240,33 @@ def test_of_cold_equals_in_speed_the_cheaper_is_taken_wherever_it_stands(world: 
     plan = world.plan((Tier(("a", "b", "c"), "fastest"),), a=Limits(), b=Limits(), c=Limits())
     dispatcher = Dispatcher(priced(plan, a=Price(2.0, 2.0), b=Price(1.0, 1.0), c=Price(3.0, 3.0)), Random(1))
     assert world.go(dispatcher).backend == "b"
+
+
+def test_a_quota_that_is_borne_is_raised_a_little(world: Any) -> None:
+    dispatcher = learning(world, a=Limits(streams=100))
+    meter = dispatcher.meters["a"]
+    meter.quotas["rpm"].refused(11.0, 0.0)
+    meter.learn("rpm", 10.0)
+    for _ in range(10):
+        world.go(dispatcher, 130.0)
+    assert dispatcher.lessons()["a"].rpm == 11
+    meter.settled(400.0, again=True)
+    assert dispatcher.lessons()["a"].rpm == 11, "what left the window long ago is no use of it"
+
+
+def test_those_who_wait_hope_for_what_was_learnt(world: Any) -> None:
+    dispatcher = learning(world, a=Limits())
+    meter = dispatcher.meters["a"]
+    assert prospect(meter) == inf
+    meter.learner.ceiling = 9.0  # type: ignore[union-attr]
+    assert prospect(meter) == 8
+    assert prospect(learning(world, a=Limits(streams=3))._fleet.meters["a"]) == 3
+
+
+def test_the_slower_and_the_dearer_are_passed_over(world: Any, priced: Any) -> None:
+    plan = world.plan((Tier(("b", "c"), "fastest"),), b=Limits(), c=Limits())
+    dispatcher = Dispatcher(priced(plan, b=Price(1.0, 1.0), c=Price(3.0, 3.0)), Random(1))
+    assert [world.go(dispatcher).backend for _ in range(3)] == ["b", "b", "b"]
+    plan = world.plan((Tier(("b", "c"), "cheapest"),), b=Limits(), c=Limits())
+    dispatcher = Dispatcher(priced(plan, b=Price(1.0, 1.0), c=Price(3.0, 3.0)), Random(1))
+    assert [world.go(dispatcher).backend for _ in range(3)] == ["b", "b", "b"]

@@ -29,6 +29,9 @@ def anchored(learn: str = "beyond", declared: float | None = 20.0) -> Learner:
 def test_an_unknown_limit_starts_small_and_waits_until_the_pace_of_few_is_known() -> None:
     learner = Learner("within", None)
     assert learner.cap() == START
+    guessed = Learner("beyond", 20)
+    running(guessed, 1)
+    assert guessed.cap() == START
     running(learner, 8)
     assert (learner.limit, learner.cap()) == (START, START)
     learner.look(1.0, 0, True)
@@ -267,3 +270,11 @@ def test_a_quota_is_what_the_window_held_and_is_tried_upwards_rarely() -> None:
     assert quota.refused(0, 300.0) == 1
     assert not quota.due(1, 1, 301.0 + PATIENCE), "more patience after each refusal"
     assert repr(quota) == "<Quota 1>"
+
+
+def test_a_replica_that_may_not_probe_lets_its_volley_grow_only() -> None:
+    learner = anchored()
+    learner.probe = False
+    learner.volley = 2.0
+    running(learner, 4, first=10)
+    assert (learner.limit, learner.volley) == (20, 3)

@@ -14,8 +14,8 @@ from gateway.sim.scenario import Course, play, pressing
 from gateway.sim.score import Terms
 
 TERMS = Terms(5.0, 3.0)
-NEAR = 0.11
-"""How near to the knee on average over the 15 s after the first 30: the goal is 0.10, which all but one reach."""
+NEAR = 0.1
+"""How near to the knee, on average over the 15 s after the first 30."""
 
 
 def learn(kind: Kind, start: float, until: float = 45.0) -> Course:
@@ -38,5 +38,6 @@ def test_the_knee_is_found_within_thirty_seconds(kind: Kind, start: float, note:
         f"overload after 30 s {course.over(30.0):5.1%}"
     )
     assert abs(learnt - 1.0) <= NEAR
+    assert course.settled(name, kind.knee) <= 30.0
     assert used >= 0.965
     assert course.refused == 0
