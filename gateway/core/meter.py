@@ -289,7 +289,7 @@ class Meter:
         turn = learner.turn
         for kind, quota in self.quotas.items():
             window = self.by_kind[kind]
-            if quota.due(window.used, window.limit, now):
+            if quota.due(window, now):
                 self.bounds.learned[kind] = quota.limit
                 window.limit = self.bounds.limit(kind) or inf
             turn = min(turn, quota.turn)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import inf
 
 from gateway.core.nouns import LimitKind
+from gateway.core.window import Ramp, Window
 
 QUOTAS: tuple[LimitKind, ...] = ("rpm", "tpm")
 DOUBT = 0.98
@@ -40,12 +41,13 @@ class Quota:
         self.turn = now + self._patience
         return self.limit
 
-    def due(self, used: float, limit: float, now: float) -> bool:
+    def due(self, window: Window | Ramp, now: float) -> bool:
         """Time has passed: True when the limit was raised, because what holds is in use."""
         if now < self.turn:
             return False
         self.turn = now + self._patience
-        if used < FULL * min(limit, self.limit):
+        window.roll(now)
+        if window.used < FULL * min(window.limit, self.limit):
             return False
         self.limit = max(self.limit * STEP, self.limit + 1.0)
         return True

@@ -10,6 +10,7 @@ from gateway.core.limit import ANCHOR_TIME, EARNED, HARD_PROBE, SCOUT, START, Le
 from gateway.core.nouns import Lesson
 from gateway.core.pace import ANCHOR, Pace
 from gateway.core.quota import PATIENCE, Quota
+from gateway.core.window import REQUESTS, Window
 
 
 def running(learner: Learner, count: int, now: float = 0.0, first: int = 0) -> None:
@@ -260,15 +261,17 @@ def test_the_pace_of_few_is_remembered_and_renewed_only_by_few() -> None:
 
 
 def test_a_quota_is_what_the_window_held_and_is_tried_upwards_rarely() -> None:
-    quota = Quota()
-    assert not quota.due(5, inf, 1e9)
+    quota, window = Quota(), Window(60.0, 98.0, REQUESTS)
+    assert not quota.due(window, 1e9)
     assert quota.refused(100, 10.0) == 98
-    assert not quota.due(98, 98, 11.0)
-    assert not quota.due(20, 98, 10.0 + PATIENCE)
-    assert quota.due(97, 98, 10.0 + 2 * PATIENCE)
+    window.add(97, 10.0)
+    assert not quota.due(window, 11.0)
+    assert not quota.due(window, 10.0 + PATIENCE), "what left the window is no use of it"
+    window.add(97, 240.0)
+    assert quota.due(window, 10.0 + 2 * PATIENCE)
     assert quota.limit == pytest.approx(99.96)
     assert quota.refused(0, 300.0) == 1
-    assert not quota.due(1, 1, 301.0 + PATIENCE), "more patience after each refusal"
+    assert not quota.due(window, 301.0 + PATIENCE), "more patience after each refusal"
     assert repr(quota) == "<Quota 1>"
 
 
