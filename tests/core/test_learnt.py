@@ -258,3 +258,12 @@ def test_while_a_key_is_tried_nothing_opens_by_itself(world: Any) -> None:
     meter.cooling_until = inf
     assert opens(meter, 1, 2, 5.0, certain=False) == inf
     assert opens(meter, 1, 2, 5.0, certain=True) == 5.0
+
+
+def test_a_first_token_is_due_after_twice_its_floor_and_a_share_of_what_answers_take(world: Any) -> None:
+    standing = world.dispatcher(a=Limits())._fleet.standings["a"]
+    assert standing.first_due(100, 10.0) == 15.0
+    standing.floor.learn(100, 0.5, calm=True)
+    assert standing.first_due(100, 10.0) == pytest.approx(12.0)
+    standing.duration.add(20.0)
+    assert standing.first_due(100, 10.0) == pytest.approx(11.6)
