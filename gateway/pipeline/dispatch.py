@@ -156,7 +156,7 @@ class Dispatch:
         reply = await line.upstream.send(body, _NO_HEADERS)
         holder.append(reply)
         attempt.first_byte = self._desk.clock()
-        if line.dialect.rate_headers:
+        if not line.rated.isdisjoint(reply.header_names):
             self._advertise(line, reply)
         if reply.status != 200:
             return self._refusal(line, reply, await reply.read_all(MAX_REFUSAL))

@@ -82,6 +82,7 @@ class MemoryReply:
     def __init__(self, script: Script, closed: Callable[[], None]) -> None:
         self.status = script.status
         self.headers: Mapping[str, str] = script.headers
+        self.header_names = frozenset(name.lower().encode() for name in script.headers)
         self._steps = list(script.steps)
         self._hang = script.hang
         self._closed = closed

@@ -9,6 +9,7 @@ What every implementation promises (held by `tests/contracts`):
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 
@@ -28,6 +29,11 @@ class Reply(Protocol):
     def status(self) -> int: ...
     @property
     def headers(self) -> Mapping[str, str]: ...
+    @property
+    def header_names(self) -> AbstractSet[bytes]:
+        """The names of all headers, in lower case: cheaper to ask than `headers`."""
+        ...
+
     async def read_any(self) -> bytes:
         """The next bytes; empty at the end. Raises `UpstreamError` when the connection breaks."""
         ...

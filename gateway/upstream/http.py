@@ -11,6 +11,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -41,7 +42,7 @@ class HttpReply:
 
     __slots__ = (
         "_bytes", "_connection", "_done", "_error", "_loop", "_pieces", "_raw_headers", "_until_close", "_waiter",
-        "status",
+        "header_names", "status",
     )  # fmt: skip
 
     def __init__(self, connection: _Connection, loop: asyncio.AbstractEventLoop) -> None:
@@ -49,6 +50,7 @@ class HttpReply:
         self._loop = loop
         self._connection: _Connection | None = connection
         self._raw_headers: list[tuple[bytes, bytes]] = []
+        self.header_names: AbstractSet[bytes] = frozenset()
         self._pieces: list[bytes] = []
         self._bytes = 0
         self._done = False
@@ -118,7 +120,7 @@ class HttpReply:
 
     def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._raw_headers = headers
-        names = {name.lower() for name, _ in headers}
+        self.header_names = names = {name.lower() for name, _ in headers}
         self._until_close = b"content-length" not in names and b"transfer-encoding" not in names
         self.status = status
         self._wake()

@@ -70,5 +70,7 @@ def summarise(body: bytes) -> Summary | None:
         answer = _decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    finish = next((choice.finish_reason for choice in answer.choices or () if choice.finish_reason), None)
+    finish = None
+    for choice in answer.choices or ():
+        finish = finish or choice.finish_reason
     return Summary(read_usage(answer.usage), finish, bool(answer.choices))
