@@ -43,9 +43,11 @@ check: setup-dev
 
 test: check
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest tests --ignore=tests/house --ignore=tests/e2e
+	$(BIN)/python -m coverage run -m pytest tests/core tests/policy tests/wire tests/upstream
 	$(BIN)/python -m coverage report --include='gateway/core/*,gateway/policy/*,gateway/wire/*' --fail-under=100
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/pipeline tests/contracts tests/clouds tests/sim tests/cli tests/store
+	$(BIN)/python -m pytest -s tests/scenarios
+	$(BIN)/python -m pytest tests/e2e tests/chaos
 
 MEASURE ?= ../shared/bench/measure
 bench: setup

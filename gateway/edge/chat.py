@@ -61,18 +61,18 @@ class ChatDoor:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("Use POST.", code="method_not_allowed")
             response = await self._service(call)
-            await self._answer(response, send)
+            await self._answer(scope, response, send)
         except asyncio.CancelledError:
             if not gone.swallow():
                 raise
             call.status = call.status or 499
         except RequestError as error:
-            await self._answer(_with_id(call, error), send)
+            await self._answer(scope, _with_id(call, error), send)
         except Exception:
             log.exception("a call failed inside the gateway", extra={"request_id": call.id})
             if call.responded == 0.0:
                 failure = RequestError("The gateway failed to handle this request.", code="internal_error")
-                await self._answer(_with_id(call, failure), send)
+                await self._answer(scope, _with_id(call, failure), send)
         finally:
             self.active -= 1
             gone.close()
@@ -80,11 +80,14 @@ class ChatDoor:
             for tell in reversed(call.on_end):
                 tell(call)
 
-    async def _answer(self, response: Response, send: Send) -> None:
+    async def _answer(self, scope: Scope, response: Response, send: Send) -> None:
         body = response.body
         headers = response.headers
         if isinstance(body, bytes):
             headers.append((b"content-length", b"%d" % len(body)))
+            connection = scope.get(HOOK)
+            if connection is not None and connection.respond(scope, response.status, headers, body):
+                return
             await send({"type": "http.response.start", "status": response.status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
             return

@@ -1,9 +1,10 @@
-"""uvicorn's HTTP protocol, with two things that only the connection can do well.
+"""uvicorn's HTTP protocol, with three things that only the connection can do well.
 
 - It tells a waiting call at once when its client has gone. Plain ASGI would need a task per request that waits on
   `receive()`; a callback on the connection costs nothing. The call finds the connection in its scope.
 - It sends a response's head together with the first piece of its body: one system call instead of two, which is a
   tenth of an answer's cost.
+- It sends a whole answer in one go (`respond`), which spares two messages and a second look at every header.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.service import Headers
 
 HOOK = "spillgate.connection"
 _HEAD = b"HTTP/1.1 "
@@ -68,6 +71,31 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         cast("dict[str, object]", self.scope)[HOOK] = self
+
+    def respond(self, scope: object, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole response at once. False, and nothing is sent, where that is not a plain matter.
+
+        It does what two ASGI messages would, without looking at every header twice: ours are made of checked names.
+        """
+        cycle = self.cycle
+        if cycle.scope is not scope or cycle.response_started or cycle.disconnected:
+            return False  # another request is behind this one in the pipe, or there is nobody to answer
+        if cycle.flow.write_paused:
+            return False
+        pieces = [STATUS_LINE[status]]
+        for name, value in headers:
+            pieces += (name, b": ", value, b"\r\n")
+        pieces.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        pieces.append(body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        self.transport.write(b"".join(pieces))
+        self._corked.flush()
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
 
     def on_response_complete(self) -> None:
         self._corked.flush()
