@@ -276,7 +276,8 @@ class Dispatcher:
         if meter.learner is None:
             meter.held += ticket.total
         else:
-            meter.watch(number, ticket.total, standing.first_due(ticket.prompt, now), ticket.request.stream, now)
+            due = standing.first_due(ticket.prompt, now) if ticket.request.stream else inf
+            meter.watch(number, ticket.total, due, ticket.request.stream, now)
         self._leases[number] = ticket
         self._totals.granted += 1
         return lease
