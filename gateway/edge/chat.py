@@ -137,6 +137,8 @@ def _too_large(limit: int) -> BodyTooLarge:
 
 
 def _credential(header: bytes) -> str:
+    if header.startswith(b"Bearer "):
+        return header[7:].decode("latin-1").strip()
     scheme, _, key = header.decode("latin-1").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 

@@ -1,14 +1,47 @@
-"""`asyncio.timeout` without its look-ups of the running loop, which on the hot path cost as much as a decision."""
+"""`asyncio.timeout` without what it costs: look-ups of the running loop, and a timer for every request.
+
+A deadline far away (half a minute or more) is looked after by a tick once a second that all share; it fires up to a
+second late, which is nothing to it. A near one has a timer of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
+FAR = 30.0
+_TICK = 1.0
+
+
+class Deadlines:
+    """The far deadlines of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.far: set[Deadline] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, deadline: Deadline) -> None:
+        self.far.add(deadline)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_TICK, self._tick)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for deadline in [deadline for deadline in self.far if deadline.at <= now]:
+            self.far.discard(deadline)
+            deadline.fire()
+        self._timer = self._loop.call_later(_TICK, self._tick) if self.far else None
+
 
 class Deadline:
     """Cancels the current task after `seconds`; `expired` tells this cancellation from any other.
 
-    deadline = Deadline(loop, seconds)
+    deadline = Deadline(loop, deadlines, seconds)
     try:
         await something()
     except asyncio.CancelledError:
@@ -19,16 +52,24 @@ class Deadline:
         deadline.close()
     """
 
-    __slots__ = ("_handle", "_task", "expired")
+    __slots__ = ("_deadlines", "_handle", "_task", "at", "expired")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines, seconds: float) -> None:
         task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
+        self._deadlines = deadlines
+        self._handle: asyncio.TimerHandle | None = None
         self.expired = False
-        self._handle = loop.call_later(max(0.0, seconds), self._fire)
+        self.at = 0.0
+        if seconds >= FAR:
+            self.at = loop.time() + seconds
+            deadlines.add(self)
+        else:
+            self._handle = loop.call_later(max(0.0, seconds), self.fire)
 
-    def _fire(self) -> None:
+    def fire(self) -> None:
+        """Time is over."""
         self.expired = True
         self._task.cancel()
 
@@ -37,4 +78,7 @@ class Deadline:
         return self.expired and self._task.uncancel() == 0
 
     def close(self) -> None:
-        self._handle.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
+        else:
+            self._deadlines.far.discard(self)

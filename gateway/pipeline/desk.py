@@ -12,6 +12,7 @@ from math import inf
 
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.nouns import Abandoned, Change, Go, Lease, Outcome, Refuse, Request, Verdict
+from gateway.pipeline.deadline import Deadlines
 
 _SOONEST = 0.001
 
@@ -27,6 +28,7 @@ class Desk:
         self.dispatcher = dispatcher
         self.clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._deadlines: Deadlines | None = None
         self._waiting: dict[str, asyncio.Future[Go | Refuse]] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
@@ -44,6 +46,13 @@ class Desk:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         return self._loop
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """The far deadlines of this desk's attempts."""
+        if self._deadlines is None:
+            self._deadlines = Deadlines(self.loop)
+        return self._deadlines
 
     def offer(self, request: Request) -> Verdict:
         now = self.clock()
@@ -101,6 +110,7 @@ class Desk:
         self._arm()
 
     def close(self) -> None:
+        self.deadlines.close()
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

@@ -130,7 +130,7 @@ class Dispatch:
         left = call.received + timeouts.total - self._desk.clock()
         limit = min(timeouts.first_token, left) if chat.stream else left
         name = "first_token_timeout" if chat.stream and limit == timeouts.first_token else "total_timeout"
-        deadline = Deadline(self._desk.loop, limit)
+        deadline = Deadline(self._desk.loop, self._desk.deadlines, limit)
         holder: list[Reply] = []
         try:
             return await self._converse(call, attempt, line, holder)

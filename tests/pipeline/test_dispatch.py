@@ -304,3 +304,20 @@ def test_waiting_ends_with_a_named_refusal(run: Run, house: Any) -> None:
         h.assert_quiet()
 
     run(scenario())
+
+
+def test_a_far_time_out_is_kept_too(run: Run, house: Any) -> None:
+    document = """
+models: {r2: {}}
+backends: {one: {preset: vllm, base_url: "http://one/v1", serves: {r2: x}}}
+policies: {p: {tiers: [{backends: [one]}], total_timeout: 100s, retry: {attempts: 1}}}
+"""
+
+    async def scenario() -> None:
+        h = house({"one": MemoryUpstream(Script(hang=True))}, document)
+        response, _ = await h.ask()
+        assert (response.status, json.loads(response.body)["error"]["code"]) == (504, "total_timeout")
+        assert 100.0 <= h.loop.time() <= 101.0
+        h.assert_quiet()
+
+    run(scenario())
