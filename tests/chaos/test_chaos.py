@@ -239,6 +239,33 @@ def test_clouds_that_crash_and_stall_are_survived(fleet: Fleet) -> None:
     run(scenario)
 
 
+def test_a_cloud_that_halves_is_noticed_by_all_replicas(fleet: Fleet) -> None:
+    """Its declared limit is a lie from then on: replicas learn it from refusals, each of them, and go elsewhere."""
+
+    async def scenario() -> None:
+        async with fleet.load():
+            await full_use(fleet, 10)
+            start = time.monotonic()
+            await asyncio.sleep(4)
+            calm = fleet.rate(start, time.monotonic())
+            fleet.clouds.set("ark", limits={"streams": 5, "rpm": 2000, "rps": 40})
+            await asyncio.sleep(3)
+            before = fleet.clouds.stats()["ark"]
+            start = time.monotonic()
+            await asyncio.sleep(6)
+            after = fleet.clouds.stats()["ark"]
+            refused = sum(after["refused"].values()) - sum(before["refused"].values())
+            assert refused <= 0.05 * (after["admitted"] - before["admitted"]), (before, after)
+            assert fleet.rate(start, time.monotonic()) >= 0.75 * calm * (SLOTS - 5) / SLOTS
+        assert fleet.results["hung"] == 0
+        stats = fleet.clouds.stats()
+        for name in ("own", "deepseek"):
+            assert stats[name]["overruns"] == {}, stats[name]
+            assert not stats[name]["refused"], stats[name]
+
+    run(scenario)
+
+
 def test_redis_that_is_not_there_at_start_is_joined_later(fleet: Fleet) -> None:
     async def scenario() -> None:
         fleet.stop()
