@@ -36,12 +36,13 @@ class Fleet:
         self.redis = redis
         self.count = count
         self.replicas: list[Gateway] = []
+        self.store = redis.url
         self.results: Counter[str] = Counter()
         self.served: list[float] = []
         self.slowest = 0.0
 
     def start(self) -> Gateway:
-        env = {"REDIS_URL": self.redis.url, "SPILLGATE_REPLICAS": str(self.count)}
+        env = {"REDIS_URL": self.store, "SPILLGATE_REPLICAS": str(self.count)}
         replica = Gateway(HERE / "gateway.yaml", self.clouds, "--no-reload", env=env)
         self.replicas.append(replica)
         return replica
@@ -262,6 +263,30 @@ def test_a_cloud_that_halves_is_noticed_by_all_replicas(fleet: Fleet) -> None:
         for name in ("own", "deepseek"):
             assert stats[name]["overruns"] == {}, stats[name]
             assert not stats[name]["refused"], stats[name]
+
+    run(scenario)
+
+
+def test_redis_whose_clock_jumps_grants_nothing_twice(fleet: Fleet, clock_of: Callable[[int], Any]) -> None:
+    """Forth by a minute, back by two, forth by a day: as a machine's clock does that is set, or failed over."""
+    proxy = clock_of(fleet.redis.port)
+
+    async def scenario() -> None:
+        fleet.stop()
+        fleet.replicas.clear()
+        fleet.store = proxy.url
+        for _ in range(4):
+            await asyncio.to_thread(fleet.start)
+        async with fleet.load():
+            await full_use(fleet, 10)
+            for offset in (60.0, -60.0, 86400.0, 0.0):
+                proxy.offset = offset
+                await asyncio.sleep(2)
+            await full_use(fleet, 10)
+        assert proxy.told > 100
+        assert fleet.results["hung"] == 0
+        assert set(fleet.results) <= {"200", "429"}, fleet.results
+        assert_no_overrun(fleet.clouds)
 
     run(scenario)
 
