@@ -8,11 +8,14 @@
         ├── Forbidden            403  the key may not do this
         ├── NotFound             404  no such route or model
         ├── MethodNotAllowed     405
+        ├── Conflict             409  it would contradict what is there
         ├── BodyTooLarge         413
         ├── LimitReached         429  a limit of the caller's own; named, with Retry-After
         ├── UpstreamRejected     4xx  a cloud says the request itself is at fault
         ├── NoCapacity           429/503  nowhere to go in time; named, with Retry-After
+        ├── NotPossible          501  this gateway was not set up for it
         ├── UpstreamFailed       502  every attempt broke
+        ├── StoreAway            503  the shared state is out of reach
         └── UpstreamTimeout      504  a named time-out ran out
 
 Expected answers (refused, wait, retry) are values in `core`; they become one of these only at the edge.
@@ -90,6 +93,11 @@ class MethodNotAllowed(RequestError):
     type = "invalid_request_error"
 
 
+class Conflict(RequestError):
+    status = 409
+    type = "invalid_request_error"
+
+
 class BodyTooLarge(RequestError):
     status = 413
     type = "invalid_request_error"
@@ -108,6 +116,16 @@ class UpstreamRejected(RequestError):
 class NoCapacity(RequestError):
     status = 503
     type = "overloaded_error"
+
+
+class NotPossible(RequestError):
+    status = 501
+    type = "not_implemented_error"
+
+
+class StoreAway(RequestError):
+    status = 503
+    type = "server_error"
 
 
 class UpstreamFailed(RequestError):

@@ -25,6 +25,13 @@ class Caller(Protocol):
     def name(self) -> str: ...
     @property
     def class_(self) -> ServiceClass: ...
+    @property
+    def models(self) -> frozenset[str] | None:
+        """The models that exist for him; None: all."""
+
+    @property
+    def user_id(self) -> str:
+        """Who he is for clouds that tell users apart; empty: they are told nothing."""
 
 
 class Attempt:
@@ -61,6 +68,7 @@ class Call:
         "ended",
         "headers",
         "id",
+        "key",
         "model",
         "on_end",
         "policy",
@@ -86,6 +94,8 @@ class Call:
         self.read = read
         self.credential = credential
         self.caller: Caller | None = None
+        self.key = ""
+        """the id of the key that was shown: for records and limits, never the key"""
         self.chat: Chat | None = None
         self.request: Request | None = None
         self.model = ""

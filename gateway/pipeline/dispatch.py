@@ -7,6 +7,7 @@ dispatcher's next verdict and the client never knows. From then on the answer be
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -152,7 +153,8 @@ class Dispatch:
         """Send, and read as far as it takes to know whether this attempt will answer. `holder` gets the reply."""
         chat = call.chat
         assert chat is not None
-        body = chat.body(line.model_json[attempt.lease.model_id], ask_usage=line.dialect.ask_usage)
+        user = _user(call) if line.dialect.tell_user else b""
+        body = chat.body(line.model_json[attempt.lease.model_id], ask_usage=line.dialect.ask_usage, user_id=user)
         reply = await line.upstream.send(body, _NO_HEADERS)
         holder.append(reply)
         attempt.first_byte = self._desk.clock()
@@ -226,6 +228,21 @@ class Dispatch:
         body = StreamBody(call, attempt, line, reply, self._live, self._desk)
         body.start(held, splitter)
         return Response(200, _STREAM, body)
+
+
+def _user(call: Call) -> bytes:
+    """Who asks, for a cloud that keeps users apart, as JSON; empty: nothing of ours is told.
+
+    A name that the client gave to a user of its own is hashed together with the tenant's: users of one tenant are kept
+    apart, and no tenant can pass for another.
+    """
+    chat, caller = call.chat, call.caller
+    assert chat is not None
+    assert caller is not None
+    if not caller.user_id or not chat.user_id:
+        return b'"' + caller.user_id.encode() + b'"' if caller.user_id else b""
+    own = hashlib.sha256(caller.user_id.encode() + b"\0" + chat.user_id).hexdigest()[:32]
+    return f'"{caller.user_id}-{own}"'.encode()
 
 
 def _hang_up(holder: list[Reply]) -> None:

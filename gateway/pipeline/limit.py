@@ -20,6 +20,7 @@ from gateway.service import Call, Response, Service
 BYTES_PER_TOKEN = 3.5
 EXPECTED_ANSWER = 1024
 _NONE = Limits()
+_SPARE = 100
 
 
 class Limit:
@@ -69,11 +70,20 @@ class Limit:
     def _meter(self, tenant: Tenant) -> Meter:
         meter = self._meters.get(tenant.name)
         if meter is None:
+            self._forget()
             meter = self._meters[tenant.name] = Meter(tenant.name, tenant.limits)
         elif self._declared[tenant.name] is not tenant.limits:
             meter.declare(tenant.limits)
         self._declared[tenant.name] = tenant.limits
         return meter
+
+    def _forget(self) -> None:
+        """Tenants come and go at run time: when many have gone, let go of the meters that nobody has any more."""
+        known = self._live.index.tenants
+        if len(self._meters) > 2 * len(known) + _SPARE:
+            for name in [name for name in self._meters if name not in known]:
+                del self._meters[name]
+                del self._declared[name]
 
 
 def _refusal(meter: Meter, prompt: int, total: int, now: float) -> LimitReached:

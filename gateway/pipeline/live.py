@@ -13,7 +13,8 @@ from types import MappingProxyType
 import msgspec
 
 from gateway.core.nouns import Backend, Plan, Policy
-from gateway.policy.compiled import Compiled, Connection, Tenant
+from gateway.policy import roster
+from gateway.policy.compiled import Compiled, Connection
 from gateway.upstream.base import Upstream
 from gateway.wire.dialect import Dialect
 
@@ -43,10 +44,14 @@ class Line:
 
 
 class Live:
-    """The running configuration. Everything that reads it does so through these attributes, at each call."""
+    """The running configuration. Everything that reads it does so through these attributes, at each call.
 
-    def __init__(self, dial: Dial) -> None:
+    `open`: nobody is named who may ask, so everybody may. Never so when the gateway was made with `closed`.
+    """
+
+    def __init__(self, dial: Dial, *, closed: bool = False) -> None:
         self._dial = dial
+        self._closed = closed
         self._closing: set[asyncio.Task[None]] = set()
         self.compiled: Compiled | None = None
         self.lines: dict[str, Line] = {}
@@ -54,7 +59,9 @@ class Live:
         self.policies: Mapping[str, Policy] = MappingProxyType({})
         self.policy_of: Mapping[str, str] = MappingProxyType({})
         self.accounts_of: Mapping[str, frozenset[str]] = MappingProxyType({})
-        self.tenants: Mapping[bytes, Tenant] = MappingProxyType({})
+        self.roster = roster.EMPTY
+        self.index = roster.Index()
+        self.open = not closed
         self.max_body = 16 * 1024 * 1024
 
     @property
@@ -82,12 +89,19 @@ class Live:
         self.policies = plan.policies
         self.policy_of = {model.name: model.policy for model in plan.models.values()}
         self.accounts_of = {model: _accounts(plan, policy) for model, policy in self.policy_of.items()}
-        self.tenants = {digest: tenant for tenant in compiled.tenants for digest in tenant.key_hashes}
         self.max_body = compiled.max_body
         self.compiled = compiled
+        self.enrol(self.roster)
         for line in gone:
             line.retired = True
             self.release(line)
+
+    def enrol(self, found: roster.Roster) -> None:
+        """Take these tenants and keys beside the document's, all at once. Calls under way are not disturbed."""
+        assert self.compiled is not None
+        self.roster = found
+        self.index = roster.index(self.compiled.tenants, found, self.names)
+        self.open = not (self._closed or self.compiled.tenants or found.fields)
 
     def release(self, line: Line) -> None:
         """Close a retired line once nothing runs on it."""

@@ -18,13 +18,20 @@ class Understand:
     async def __call__(self, call: Call, service: Service) -> Response:
         call.chat = chat = parse(await call.read())
         model = self._live.names.get(chat.model)
-        if model is None:
-            raise NotFound(
-                f"The model '{chat.model[:100]}' does not exist here: {nearest(chat.model, self._live.names)} "
-                "GET /v1/models lists all.",
-                code="model_not_found",
-                param="model",
-            )
+        allowed = call.caller.models if call.caller else None
+        if model is None or (allowed is not None and model not in allowed):
+            raise _unknown(chat.model, allowed, self._live)
         call.model = model
         call.policy = self._live.policy_of[model]
         return await service(call)
+
+
+def _unknown(model: str, allowed: frozenset[str] | None, live: Live) -> NotFound:
+    """The same words for a model that does not exist and for one that the caller may not use, and no name of such."""
+    names = [alias for alias, name in live.names.items() if allowed is None or name in allowed]
+    return NotFound(
+        f"The model '{model[:100]}' does not exist here, or you may not use it: {nearest(model, names)} "
+        "GET /v1/models lists all.",
+        code="model_not_found",
+        param="model",
+    )

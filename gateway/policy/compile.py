@@ -19,7 +19,7 @@ from gateway.core.nouns import (
     Tier,
     Timeouts,
 )
-from gateway.policy import checks, doors
+from gateway.policy import checks, doors, tenants
 from gateway.policy.compiled import Compiled, Connection, PresetInfo, Tenant
 from gateway.policy.conditions import ConditionError, compile_condition
 from gateway.policy.diagnose import Path, Problems
@@ -37,7 +37,7 @@ def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, 
     checks.check_in_effect(read, problems)
     limits = checks.accounts(read, problems)
     connections = doors.connections(read, presets, problems)
-    tenants = doors.tenants(read, problems)
+    named = tenants.tenants(read, problems)
     policies = {name: _policy(read, name, word, problems) for name, word in read.document.policies.items()}
     if not problems.errors:
         checks.check_coverage(read, problems)
@@ -46,7 +46,7 @@ def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, 
     return Compiled(
         plan=_plan(read, policies, limits, version),
         connections=connections,
-        tenants=tenants,
+        tenants=named,
         warnings=problems.told(problems.warnings),
         max_body=document.server.max_body,
         currency=document.currency,

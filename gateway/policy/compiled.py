@@ -33,14 +33,34 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a tenant, known by its SHA-256 alone. `id` is what people, logs and records call it.
+
+    `expires` is in Unix seconds: from then on the key opens nothing. None: it does not cease by itself.
+    """
+
+    id: str
+    digest: bytes = field(repr=False)
+    name: str = ""
+    expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
-    """Somebody who may ask; known by the SHA-256 digests of his keys."""
+    """Somebody who may ask. `keys` are those of the document.
+
+    models    the models that exist for him, by their own names; None: all
+    user_id   who he is for clouds that tell users apart; empty: they are told nothing
+    """
 
     name: str
     class_: ServiceClass
     weight: float
     limits: Limits
-    key_hashes: tuple[bytes, ...] = field(repr=False)
+    keys: tuple[Key, ...] = ()
+    models: frozenset[str] | None = None
+    user_id: str = ""
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,18 @@
-"""Both ends of a key: how the gateway shows itself to clouds, and how tenants show themselves to it."""
+"""How the gateway shows itself to clouds: addresses, keys, headers."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.policy.checks import limits
-from gateway.policy.compiled import Connection, PresetInfo, Tenant
+from gateway.policy.compiled import Connection, PresetInfo
 from gateway.policy.diagnose import Path, Problems, nearest
 from gateway.policy.schema import BackendWord
 from gateway.policy.walk import Read
 
-_DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _TOKEN = re.compile(r"[A-Za-z0-9-]+")
 _OURS = frozenset({"authorization", "content-type", "content-length", "host", "transfer-encoding", "connection"})
-_SHORTEST_KEY = 8
 
 
 def connections(read: Read, presets: Mapping[str, PresetInfo], problems: Problems) -> dict[str, Connection]:
@@ -90,47 +86,3 @@ def _check_headers(read: Read, path: Path, word: BackendWord, problems: Problems
             problems.error(read.at(*where), where, f"the gateway sets '{header}' itself", hint)
         elif not value.isascii():
             problems.error(read.value_at(*where), where, "cannot be sent in a header", "expected ASCII text")
-
-
-def tenants(read: Read, problems: Problems) -> tuple[Tenant, ...]:
-    """All tenants, their keys as digests. No key may belong to two."""
-    owners: dict[bytes, Path] = {}
-    found = []
-    for name, word in read.document.tenants.items():
-        digests = []
-        for index in range(len(word.keys)):
-            path = ("tenants", name, "keys", index)
-            digest = _digest(read, path, word.keys[index], problems)
-            if digest is None:
-                continue
-            if digest in owners:
-                first = owners[digest]
-                whose = "this tenant" if first[1] == name else f"tenant '{first[1]}'"
-                hint = f"see line {read.at(*first).line}; a key tells who asks"
-                problems.error(read.at(*path), path, f"{whose} has the same key", hint)
-                continue
-            owners[digest] = path
-            digests.append(digest)
-        found.append(Tenant(name, word.class_, word.weight, limits(word.limits), tuple(digests)))
-    return tuple(found)
-
-
-def _digest(read: Read, path: Path, key: str, problems: Problems) -> bytes | None:
-    text = read.texts.get(path)
-    if text is None or not key:
-        return None
-    if key.startswith("sha256:"):
-        found = _DIGEST.fullmatch(key)
-        if found is None:
-            problems.error(read.at(*path), path, "not a SHA-256 digest", "expected sha256: and 64 hexadecimal digits")
-            return None
-        return bytes.fromhex(found[1])
-    if not text.referenced or text.defaulted:
-        hint = "write sha256:DIGEST, from: printf %s KEY | sha256sum; or a reference: ${NAME}"
-        problems.error(read.at(*path), path, "a key may not stand in the document", hint)
-        return None
-    if len(key) < _SHORTEST_KEY or not key.isascii() or any(sign.isspace() for sign in key):
-        hint = f"expected at least {_SHORTEST_KEY} ASCII characters without spaces"
-        problems.error(read.at(*path), path, f"{text.written} does not hold a usable key", hint)
-        return None
-    return hashlib.sha256(key.encode()).digest()

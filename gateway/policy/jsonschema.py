@@ -75,7 +75,8 @@ def _shape(shape: Shape, parts: dict[str, Schema]) -> Schema:
     if name not in parts:
         parts[name] = {}
         parts[name] = _part(shape, parts)
-    return {"$ref": f"#/$defs/{name}"}
+    whole = {"$ref": f"#/$defs/{name}"}
+    return {"anyOf": [_shape(shape.fields[shape.short].shape, parts), whole]} if shape.short else whole
 
 
 def _name(cls: type[Struct]) -> str:
@@ -90,6 +91,8 @@ def _leaf(leaf: Leaf) -> Schema:
             return {"type": "string", "pattern": f"{leaf.pattern}|{_REFERENCE}"}
         return {"type": ["string", "number", "boolean"], "minLength": 1}
     written: Schema = {"type": "string", "pattern": f"{scalars.PATTERN[leaf.kind]}|{_REFERENCE}"}
+    if leaf.kind == "moment":
+        return written
     if leaf.kind == "duration":
         return written if leaf.above is not None else {"anyOf": [{"const": 0}, written]}
     bounds: Schema = {"type": "number" if leaf.kind == "float" else "integer"}

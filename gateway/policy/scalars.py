@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SIZE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -18,6 +19,10 @@ _SIZE = re.compile(rf"({_DECIMAL})(B|kB|MB|GB|KiB|MiB|GiB)")
 _COUNT = re.compile(rf"({_DECIMAL})([kM]?)")
 _NUMBER = re.compile(rf"[-+]?{_DECIMAL}(?:[eE][-+]?[0-9]{{1,2}})?")
 _INTEGER = re.compile(rf"[-+]?{_DIGITS}")
+_MOMENT = re.compile(
+    r"2[01][0-9]{2}-[01][0-9]-[0-3][0-9]"
+    r"(?:[Tt ][0-2][0-9]:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:[Zz]|[-+][0-2][0-9]:[0-5][0-9]))?"
+)
 _LONGEST = 40
 
 EXPECTED = {
@@ -25,6 +30,7 @@ EXPECTED = {
     "size": "expected a size such as 16MiB or 1MB",
     "count": "expected a whole number such as 600, 15k or 1.2M",
     "float": "expected a number",
+    "moment": "expected a date such as 2027-01-31, or a time such as 2027-01-31T08:00:00+08:00",
 }
 
 PATTERN = {
@@ -32,6 +38,7 @@ PATTERN = {
     "size": rf"^{_SIZE.pattern}$",
     "count": rf"^{_COUNT.pattern}$",
     "float": rf"^{_NUMBER.pattern}$",
+    "moment": rf"^{_MOMENT.pattern}$",
     "reference": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}",
 }
 
@@ -69,3 +76,19 @@ def integer(text: str) -> int | None:
 
 def number(text: str) -> float | None:
     return float(text) if len(text) <= _LONGEST and _NUMBER.fullmatch(text) else None
+
+
+def moment(text: str) -> float | None:
+    """Unix seconds of a time in RFC 3339. A date alone is its first moment in UTC; a time needs its offset."""
+    if len(text) > _LONGEST or not _MOMENT.fullmatch(text):
+        return None
+    try:
+        when = datetime.fromisoformat(text.upper())
+    except ValueError:
+        return None
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def written(moment: float) -> str:
+    """Unix seconds as RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,7 +7,7 @@ a document is read to its end even when parts of it are missing: all errors are 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -35,6 +35,10 @@ def duration(about: str, *, above: float | None = None) -> Meta:
     if above is None:
         return Meta(description=about, ge=0, le=_YEAR, extra=extra)
     return Meta(description=about, gt=above, le=_YEAR, extra=extra)
+
+
+def moment(about: str) -> Meta:
+    return Meta(description=about, extra={"scalar": "moment"})
 
 
 def limit(about: str) -> Meta:
@@ -221,12 +225,29 @@ class BudgetWord(Struct, frozen=True):
     per: Annotated[Literal["hour", "day", "month"], about("In which time.")] = "month"
 
 
+class KeyWord(Struct, frozen=True):
+    """One key of a tenant. A text in its place is `key` alone."""
+
+    SHORT: ClassVar[str] = "key"
+
+    key: Annotated[
+        str, text("sha256:<64 hex digits> of the key, or a reference such as ${ACME_KEY}.", required=True, secret=True)
+    ] = ""
+    name: Annotated[str, name("What people call it. Its id is the beginning of its digest in any case.")] = ""
+    expires: (
+        Annotated[float, moment("From when on it opens nothing: a date (its beginning, UTC), or a time with offset.")]
+        | None
+    ) = None
+
+    def __repr__(self) -> str:
+        return f"<key {self.name!r}>"
+
+
 class TenantWord(Struct, frozen=True):
     """Somebody who may ask."""
 
     keys: Annotated[
-        list[Annotated[str, text("sha256:… of the key, or ${NAME}", secret=True)]],
-        about("The keys it may show: sha256:<64 hex digits>, or a reference such as ${ACME_KEY}.", required=True),
+        list[KeyWord], about("The keys it may show; several, so that they can be changed.", required=True)
     ] = field(default_factory=list)
     class_: Annotated[Literal["interactive", "standard", "batch"], about("How urgent its requests are.")] = field(
         default="standard", name="class"
@@ -234,6 +255,18 @@ class TenantWord(Struct, frozen=True):
     weight: Annotated[float, positive("Its share when tenants compete, against the weights of the others.")] = 1.0
     limits: Annotated[LimitsWord, about("What it may use.")] | None = None
     budget: Annotated[BudgetWord, about("What it may spend.")] | None = None
+    models: Annotated[
+        list[Annotated[str, name("a model")]],
+        about("The models it may ask for, by name or alias; others do not exist for it. Default: all."),
+    ] = field(default_factory=list)
+    user_id: Annotated[
+        str,
+        name(
+            "Who it is for clouds that tell users apart (DeepSeek: cache, scheduling, content checks). "
+            "Default: a hash of its name."
+        ),
+    ] = ""
+    status: Annotated[Literal["active", "disabled"], about("`disabled`: all its requests are refused.")] = "active"
 
     def __repr__(self) -> str:
         return f"<tenant, {len(self.keys)} keys>"

@@ -38,11 +38,12 @@ class MapOf(Struct, frozen=True):
 
 
 class Part(Struct, frozen=True):
-    """A mapping with known keys."""
+    """A mapping with known keys. A single value in its place stands for the key named `short`, if there is one."""
 
     cls: type[Struct]
     about: str
     fields: Mapping[str, Field]
+    short: str = ""
 
 
 class Field(Struct, frozen=True):
@@ -67,6 +68,14 @@ def document() -> Part:
     return found
 
 
+@cache
+def part(cls: type[Struct], without: str) -> Part:
+    """The shape of one part without one of its keys: what may be said of it outside a document."""
+    found = _shape(inspect.type_info(cls))
+    assert isinstance(found, Part)
+    return Part(cls, found.about, {key: field for key, field in found.fields.items() if key != without})
+
+
 def _shape(type_: inspect.Type, about: str = "", extra: Mapping[str, object] | None = None) -> Shape:
     extra = extra or {}
     if isinstance(type_, inspect.Metadata):
@@ -75,7 +84,8 @@ def _shape(type_: inspect.Type, about: str = "", extra: Mapping[str, object] | N
         (only,) = (member for member in type_.types if not isinstance(member, inspect.NoneType))
         return _shape(only)
     if isinstance(type_, inspect.StructType):
-        return Part(type_.cls, (type_.cls.__doc__ or "").strip(), {f.encode_name: _field(f) for f in type_.fields})
+        fields = {f.encode_name: _field(f) for f in type_.fields}
+        return Part(type_.cls, (type_.cls.__doc__ or "").strip(), fields, getattr(type_.cls, "SHORT", ""))
     if isinstance(type_, inspect.ListType):
         return ListOf(_shape(type_.item_type), bool(extra.get("required")))
     if isinstance(type_, inspect.DictType):

@@ -176,6 +176,24 @@ class _Composer:
                 self._problems.error(node.place, (), "'<<' takes a mapping, or a list of mappings")
 
 
+def plain(value: object, depth: int = 0) -> Node:
+    """The tree of plain data, such as JSON holds. Texts are taken as they are: nothing in them is a reference.
+
+    Raises `DocumentError` for what is nested deeper than a document may be.
+    """
+    place = Place("", 1, 1)
+    if depth > MAX_DEPTH:
+        raise fail(place, (), f"nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        entries = {str(name): Entry(place, plain(item, depth + 1)) for name, item in value.items()}
+        return Mapping(place, entries, 1)
+    if isinstance(value, list):
+        return Sequence(place, tuple(plain(item, depth + 1) for item in value), 1)
+    if isinstance(value, str):
+        return Scalar(place, value.replace("${", "$${"), plain=False)
+    return Scalar(place, "" if value is None else str(value).lower(), plain=True)
+
+
 def canonical(node: Node) -> object:
     """The meaning of a tree as plain data, references unresolved: what the version of a document is made from."""
     if isinstance(node, Mapping):

@@ -24,6 +24,7 @@ _CONVERT: Mapping[str, Callable[[str], float | None]] = {
     "size": scalars.size,
     "count": scalars.count,
     "float": scalars.number,
+    "moment": scalars.moment,
 }
 
 
@@ -55,6 +56,13 @@ def read(root: tree.Mapping, env: Mapping[str, str], problems: Problems) -> Read
     return Read(found, walker.keys, walker.values, walker.texts)
 
 
+def part(node: tree.Node, shape: Part, problems: Problems) -> object:
+    """Walk one part that came by another way than a document. It has no environment: references are not resolved."""
+    walker = _Walker({}, problems)
+    walker.keys[()] = node.place
+    return walker.value(node, shape, ())
+
+
 class _Walker:
     def __init__(self, env: Mapping[str, str], problems: Problems) -> None:
         self._env = env
@@ -70,6 +78,8 @@ class _Walker:
             return self.leaf(node, shape, path)
         if isinstance(shape, ListOf):
             return self.list_of(node, shape, path)
+        if isinstance(shape, Part) and shape.short and isinstance(node, tree.Scalar):
+            return self.short(node, shape, path)
         if isinstance(node, tree.Scalar) and node.empty:
             node = tree.Mapping(node.place, {}, 1)
         if not isinstance(node, tree.Mapping):
@@ -77,6 +87,13 @@ class _Walker:
             self._problems.error(node.place, path, f"this is {_kind(node)}", f"expected {expected}")
             return _MISSING
         return self.map_of(node, shape, path) if isinstance(shape, MapOf) else self.part(node, shape, path)
+
+    def short(self, node: tree.Scalar, part: Part, path: Path) -> object:
+        """A single value where a part could stand; its text is noted under the part's own path."""
+        field = part.fields[part.short]
+        assert isinstance(field.shape, Leaf)
+        found = self.leaf(node, field.shape, path)
+        return found if found is _MISSING else part.cls(**{field.attribute: found})
 
     def part(self, node: tree.Mapping, part: Part, path: Path) -> object:
         given: dict[str, object] = {}

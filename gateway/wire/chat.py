@@ -18,9 +18,12 @@ _ASK_USAGE = b'"stream_options":{"include_usage":true}'
 
 
 class Chat:
-    """One parsed body. `include_usage` is what the client asked for; `prompt_bytes` is the size of its messages."""
+    """One parsed body. `include_usage` is what the client asked for; `prompt_bytes` is the size of its messages.
 
-    __slots__ = ("_options", "_rest", "include_usage", "max_tokens", "model", "prompt_bytes", "stream")
+    `user_id` is the client's own member of that name as JSON, empty if it sent none.
+    """
+
+    __slots__ = ("_options", "_rest", "include_usage", "max_tokens", "model", "prompt_bytes", "stream", "user_id")
 
     def __init__(
         self,
@@ -30,21 +33,26 @@ class Chat:
         options: dict[str, object] | None,
         rest: bytes,
         size: int,
+        user_id: bytes = b"",
     ) -> None:
         self.model = model
         self.stream = stream
         self.max_tokens = max_tokens
         self.include_usage = bool(options and options.get("include_usage"))
         self.prompt_bytes = size
+        self.user_id = user_id
         self._options = options
         self._rest = rest
 
-    def body(self, model_json: bytes, *, ask_usage: bool) -> bytes:
-        """The bytes for one cloud: `model_json` is its model id as JSON.
+    def body(self, model_json: bytes, *, ask_usage: bool, user_id: bytes = b"") -> bytes:
+        """The bytes for one cloud: `model_json` is its model id as JSON, `user_id` (JSON) goes before the client's own.
 
         `ask_usage` adds include_usage to a streamed request, which the relay hides from a client that did not ask.
         """
         rest = self._rest
+        user = user_id or self.user_id
+        if user:
+            rest = rest + b',"user_id":' + user
         if self.stream and ask_usage and not self.include_usage:
             if self._options is None:
                 return b'{"model":' + model_json + b"," + _ASK_USAGE + rest + b"}"
@@ -67,13 +75,15 @@ def parse(body: bytes) -> Chat:
     messages = fields.get("messages")
     size = _list_size(messages)
     options = _options(fields.pop("stream_options", None))
+    user_id = fields.pop("user_id", None)
     max_tokens = _count(fields, "max_completion_tokens")
     if max_tokens is None:
         max_tokens = _count(fields, "max_tokens")
     tools = fields.get("tools")
     if tools is not None:
         size += memoryview(tools).nbytes
-    return Chat(model, is_stream, max_tokens, options, _join(fields), size)
+    user = bytes(user_id) if user_id is not None else b""
+    return Chat(model, is_stream, max_tokens, options, _join(fields), size, user)
 
 
 def _model(raw: msgspec.Raw | None) -> str:

@@ -50,6 +50,8 @@ class Dialect:
     """finish reasons that mean "cut for lack of capacity"."""
     ask_usage: bool = True
     """send stream_options.include_usage upstream, so that token accounting is exact"""
+    tell_user: bool = False
+    """send our name for the tenant as `user_id`: this cloud keeps users apart by it"""
     fallback: tuple[Rule, ...] = ()
     """rows that every cloud shares; they are tried after `rules`"""
     rate_names: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())

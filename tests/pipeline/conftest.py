@@ -60,7 +60,7 @@ class House:
         self.loop = loop
         self.service = stack(
             Observe(loop.time, self.ended.append),
-            Authenticate(self.live),
+            Authenticate(self.live, lambda: 1.8e9),
             Understand(self.live),
             Limit(self.live, loop.time),
             endpoint=Dispatch(self.live, self.desk, lambda: 1.8e9),

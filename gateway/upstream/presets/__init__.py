@@ -28,11 +28,12 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _HEAD_KEYS: Final = frozenset(
     {
         "title", "base_url", "docs", "key_env", "auth", "provider", "models",
-        "chat_path", "rate_headers", "ask_usage", "failed_finishes", "like",
+        "chat_path", "rate_headers", "ask_usage", "failed_finishes", "like", "user_field",
     }
 )  # fmt: skip
 _ROW_KEYS: Final = frozenset({"kind", "status", "codes", "text", "cool", "until", "report_as"})
 _KINDS: Final = frozenset(get_args(SignalKind))
+_USER_FIELDS: Final = frozenset({"", "user_id"})
 _UNTIL: Final = frozenset({"", "minute", "beijing-midnight"})
 
 
@@ -90,6 +91,7 @@ def load(name: str) -> Preset:
         if "failed_finishes" in head
         else Dialect(name).failed_finishes,
         ask_usage=bool(head.get("ask_usage", True)),
+        tell_user=word(head.get("user_field", ""), _USER_FIELDS, name) == "user_id",
         fallback=_common(),
     )
     return Preset(
