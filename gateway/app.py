@@ -22,12 +22,14 @@ from typing import Any
 from gateway import __version__
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.nouns import Reloaded
+from gateway.edge import admin
 from gateway.edge.chat import ChatDoor
 from gateway.edge.routes import Inside, build
 from gateway.errors import DocumentError
 from gateway.pipeline.authenticate import Authenticate
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.dispatch import Dispatch
+from gateway.pipeline.enrolment import Enrolment
 from gateway.pipeline.faults import outcome_name
 from gateway.pipeline.limit import Limit
 from gateway.pipeline.live import Live
@@ -39,6 +41,7 @@ from gateway.policy.reload import changes
 from gateway.service import stack
 from gateway.settings import Settings
 from gateway.store.base import Store
+from gateway.store.registry import Registry
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import presets
 from gateway.upstream.base import Upstream
@@ -60,11 +63,14 @@ class Gateway:
     def __init__(self, compiled: Compiled, settings: Settings, *, seed: int | None = None) -> None:
         self.clock = time.monotonic
         self.settings = settings
-        self.live = Live(Dialler())
+        self.live = Live(Dialler(), closed=settings.enrols)
         self.desk = Desk(Dispatcher(compiled.plan, random.Random(seed)), self.clock)
         self.metrics = Metrics(outcome_name, overhead)
         self.reload_error = ""
         self.sharing: Sharing | None = None
+        self.enrolment: Enrolment | None = None
+        self.admin_port: int | None = None
+        """the port of the admin's own listener, told by who opened it: /admin/v1 is there alone then, and no chat"""
         self._first = compiled
         service = stack(
             Observe(self.clock, self.metrics.fold),
@@ -75,9 +81,11 @@ class Gateway:
         )
         self.door = ChatDoor(service, self.live, self.clock)
         inside = Inside(
-            self.live, self.clock, self.ready, self.exposition, self.status, self.door.new_id, settings.admin_key
-        )
+            self.live, self.clock, self.ready, self.exposition, self.status, self.door.new_id, settings.admin_key,
+            lambda: self.enrolment,
+        )  # fmt: skip
         self._routes = build(inside)
+        self._admin = admin.build(inside)
 
     async def __call__(
         self,
@@ -86,14 +94,20 @@ class Gateway:
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
         if scope["type"] == "http":
-            if scope["path"] in CHAT_PATHS:
+            if scope["path"] in CHAT_PATHS and (self.admin_port is None or not self._is_admins(scope)):
                 await self.door(scope, receive, send)
+            elif scope["path"].startswith(admin.PATH) and (self.admin_port is None or self._is_admins(scope)):
+                await self._admin(scope, receive, send)
             else:
                 await self._routes(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
             raise ValueError(f"no {scope['type']} here")
+
+    def _is_admins(self, scope: MutableMapping[str, Any]) -> bool:
+        """Whether a request came in by the admin's own listener: told by the socket, not by what the request says."""
+        return bool(scope["server"][1] == self.admin_port)
 
     async def _lifespan(
         self, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
@@ -105,8 +119,12 @@ class Gateway:
                 self.desk, self.live, _store(self.settings.redis_url), replicas=self.settings.replicas
             )
             self.sharing.start()
+            self.enrolment = Enrolment(self.live, _registry(self.settings.redis_url), time.time)
+            await self.enrolment.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if self.enrolment is not None:
+            await self.enrolment.aclose()
         if self.sharing is not None:
             await self.sharing.aclose()
         self.desk.close()
@@ -139,6 +157,9 @@ class Gateway:
             detail["reload"] = "the last reload was rejected; see /status"
         if self.sharing is not None and (health := self.sharing.health()).degraded:
             detail["shared_state"] = f"out of reach, working with safe shares: {health.reason}"
+        if self.enrolment is not None and not (touch := self.enrolment.touch()).reachable:
+            what = "those known last go on" if touch.known else "only those of the document are known"
+            detail["tenants"] = f"the registry is out of reach, {what}: {touch.reason}"
         return True, detail
 
     def status(self) -> dict[str, Any]:
@@ -149,6 +170,7 @@ class Gateway:
             "configuration": compiled.version if compiled else "",
             "reload_error": self.reload_error,
             "active": self.door.active,
+            "tenants": asdict(self.enrolment.touch()) if self.enrolment else None,
             "shared_state": asdict(self.sharing.health()) if self.sharing else None,
             "fleet": asdict(self.desk.dispatcher.snapshot(self.clock())),
         }
@@ -169,6 +191,12 @@ def _store(url: str) -> Store:
     from gateway.store.redis import RedisStore
 
     return RedisStore(url)
+
+
+def _registry(url: str) -> Registry:
+    from gateway.store.registry_redis import RedisRegistry
+
+    return RedisRegistry(url)
 
 
 class Dialler:

@@ -1,6 +1,8 @@
 """The environment, read once and frozen. Everything else is in the configuration document.
 
-SPILLGATE_ADMIN_KEY   opens /metrics and /status to callers that are not on this machine
+SPILLGATE_ADMIN_KEY   opens /admin/v1 (with REDIS_URL), and /metrics and /status to callers that are not on this machine
+SPILLGATE_ADMIN_PORT, SPILLGATE_ADMIN_HOST
+                      a listener of its own for /admin/v1, which is nowhere else then (default host 127.0.0.1)
 SPILLGATE_LOG         human (default) or json
 REDIS_URL             shared state: redis://, rediss://, redis+sentinel://, redis+cluster://
 SPILLGATE_REPLICAS    how many replicas there are, for when the shared state was never reached (default 1)
@@ -20,10 +22,17 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     admin_key: str = field(default="", repr=False)
+    admin_port: int | None = None
+    admin_host: str = "127.0.0.1"
     log: str = "human"
     redis_url: str = field(default="", repr=False)
     replicas: int = 1
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def enrols(self) -> bool:
+        """Whether tenants may come at run time: then a gateway whose document names none is not open to everybody."""
+        return bool(self.admin_key and self.redis_url)
 
 
 def read(environ: Mapping[str, str]) -> Settings:
@@ -31,6 +40,11 @@ def read(environ: Mapping[str, str]) -> Settings:
     port = environ.get("PORT", "8080")
     if not port.isdigit() or int(port) > 65535:
         raise ValueError(f"PORT must be a number up to 65535, not {port!r}")
+    admin_port = environ.get("SPILLGATE_ADMIN_PORT", "")
+    if admin_port and (not admin_port.isdigit() or int(admin_port) > 65535):
+        raise ValueError(f"SPILLGATE_ADMIN_PORT must be a number up to 65535, not {admin_port!r}")
+    if admin_port and not environ.get("SPILLGATE_ADMIN_KEY"):
+        raise ValueError("SPILLGATE_ADMIN_PORT needs SPILLGATE_ADMIN_KEY: without a key there is no admin API")
     log = environ.get("SPILLGATE_LOG", "human")
     if log not in {"human", "json"}:
         raise ValueError(f"SPILLGATE_LOG must be human or json, not {log!r}")
@@ -41,6 +55,8 @@ def read(environ: Mapping[str, str]) -> Settings:
         host=environ.get("HOST", "127.0.0.1"),
         port=int(port),
         admin_key=environ.get("SPILLGATE_ADMIN_KEY", ""),
+        admin_port=int(admin_port) if admin_port else None,
+        admin_host=environ.get("SPILLGATE_ADMIN_HOST", "127.0.0.1"),
         log=log,
         redis_url=environ.get("REDIS_URL", ""),
         replicas=int(replicas),

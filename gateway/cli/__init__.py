@@ -17,6 +17,7 @@ VERBS = {
     "explain": "say which backend a request would take, and why not the others",
     "demo": "five pretend clouds, a surge, and what the gateway makes of it",
     "mock": "run pretend clouds as real HTTP servers",
+    "keys": "make, list and revoke the keys of tenants",
     "status": "show the standing of a running gateway",
     "healthcheck": "ask a running gateway whether it is ready; for containers",
     "schema": "print the JSON Schema of the configuration document",

@@ -38,6 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port, 0 for a free one (default: PORT or 8080)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes; more than one need REDIS_URL")
     parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a worker's: the socket it inherits
+    parser.add_argument("--admin-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--no-reload", action="store_true", help="do not watch the document for changes")
 
 
@@ -56,30 +57,34 @@ def run(args: argparse.Namespace) -> int:
     if (refusal := _refusal(args, settings, compiled, host)) is not None:
         print(refusal, file=sys.stderr)
         return 2
-    if args.fd is not None:
-        listener = socket.socket(fileno=args.fd)
-    else:
-        try:
-            listener = _listen(host, settings.port if args.port is None else args.port)
-        except OSError as error:
-            print(f"cannot listen on {host}:{args.port or settings.port}: {error.strerror or error}", file=sys.stderr)
-            return 1
-        _greet(compiled, listener)
+    try:
+        listener = _open(args.fd, host, settings.port if args.port is None else args.port)
+        admin = None
+        if settings.admin_port is not None:
+            admin = _open(args.admin_fd, settings.admin_host, settings.admin_port)
+    except OSError as error:
+        print(error.strerror, file=sys.stderr)
+        return 1
+    if args.fd is None:
+        _greet(compiled, listener, admin, settings)
     if args.workers > 1:
-        return Workers(args.document, listener, args.workers, reload=not args.no_reload).run()
+        return Workers(args.document, listener, admin, args.workers, reload=not args.no_reload).run()
     gateway = Gateway(compiled, settings)
+    gateway.admin_port = admin.getsockname()[1] if admin is not None else None
     watch = None if args.no_reload else _watch(gateway, args.document, seen)
     with asyncio.Runner(loop_factory=_loop) as runner:
-        return runner.run(_serve(gateway, listener, args.document, watch))
+        return runner.run(_serve(gateway, [listener, admin] if admin else [listener], args.document, watch))
 
 
 def _refusal(args: argparse.Namespace, settings: Settings, compiled: Compiled, host: str) -> str | None:
     """Why this must not be served, if it must not."""
-    if not compiled.tenants and not _is_loopback(host):
+    if not compiled.tenants and not settings.enrols and not _is_loopback(host):
         return (
             f"refusing to listen on {host}: the document names no tenants, so anybody could use your keys. "
-            "Add `tenants:`, or listen on 127.0.0.1."
+            "Add `tenants:`, or listen on 127.0.0.1; or make them at run time (SPILLGATE_ADMIN_KEY, REDIS_URL)."
         )
+    if settings.admin_port and settings.admin_port == (settings.port if args.port is None else args.port):
+        return "SPILLGATE_ADMIN_PORT must be another port than the gateway's own"
     if args.workers < 1:
         return "--workers must be at least 1"
     if args.workers > 1 and not settings.redis_url:
@@ -101,7 +106,9 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(gateway: Gateway, listener: socket.socket, path: Path, watch: Coroutine[Any, Any, None] | None) -> int:
+async def _serve(
+    gateway: Gateway, listeners: list[socket.socket], path: Path, watch: Coroutine[Any, Any, None] | None
+) -> int:
     config = uvicorn.Config(
         gateway,
         http=Protocol,
@@ -127,7 +134,7 @@ async def _serve(gateway: Gateway, listener: socket.socket, path: Path, watch: C
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     try:
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=listeners)
     finally:
         if watcher is not None:
             watcher.cancel()
@@ -167,6 +174,16 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _open(fd: int | None, host: str, port: int) -> socket.socket:
+    """The listener that was inherited, or a new one. Raises `OSError` whose text says where it could not listen."""
+    if fd is not None:
+        return socket.socket(fileno=fd)
+    try:
+        return _listen(host, port)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -180,12 +197,19 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _greet(compiled: Compiled, listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
+def _greet(compiled: Compiled, listener: socket.socket, admin: socket.socket | None, settings: Settings) -> None:
     for warning in compiled.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if not compiled.tenants:
+    if not compiled.tenants and settings.enrols:
+        print("no tenants in the document: serving those that are made at run time", file=sys.stderr)
+    elif not compiled.tenants:
         print("no tenants in the document: serving this machine only, with any key", file=sys.stderr)
-    shown = f"[{host}]" if ":" in host else host
+    if admin is not None:
+        print(f"the admin API is at {_address(admin)}/admin/v1", file=sys.stderr)
     names = ", ".join(sorted(compiled.plan.models))
-    print(f"spillgate {__version__} serves {names} at http://{shown}:{port}/v1", file=sys.stderr, flush=True)
+    print(f"spillgate {__version__} serves {names} at {_address(listener)}/v1", file=sys.stderr, flush=True)
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

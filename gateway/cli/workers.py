@@ -1,8 +1,8 @@
 """`serve --workers N`: several processes behind one listening socket, each a replica like any other.
 
-The parent holds the socket and nothing else. A worker that dies is started again, with growing pauses if it goes on;
-SIGTERM and SIGINT end all, SIGHUP is passed on. Limits hold across workers because they share them through Redis,
-exactly as replicas on several machines do.
+The parent holds the socket (and the admin API's, if that has one of its own) and nothing else. A worker that dies is
+started again, with growing pauses if it goes on; SIGTERM and SIGINT end all, SIGHUP is passed on. Limits hold across
+workers because they share them through Redis, exactly as replicas on several machines do; so do tenants and keys.
 """
 
 from __future__ import annotations
@@ -26,10 +26,15 @@ _STEADY = 10.0
 class Workers:
     """The children. `run` returns when all have ended after a signal."""
 
-    def __init__(self, document: Path, listener: socket.socket, count: int, *, reload: bool) -> None:
-        listener.set_inheritable(True)
-        self._listener = listener
+    def __init__(
+        self, document: Path, listener: socket.socket, admin: socket.socket | None, count: int, *, reload: bool
+    ) -> None:
+        self._listeners = [listener, admin] if admin is not None else [listener]
+        for each in self._listeners:
+            each.set_inheritable(True)
         words = ["serve", str(document), "--fd", str(listener.fileno())]
+        if admin is not None:
+            words += ["--admin-fd", str(admin.fileno())]
         self._command = [sys.executable, "-m", "gateway", *words, *([] if reload else ["--no-reload"])]
         self._children: list[subprocess.Popen[bytes] | None] = [None] * count
         self._started = [0.0] * count
@@ -66,7 +71,8 @@ class Workers:
             self._due[place] = now + pause
         elif now >= self._due[place] and not self._stopping:
             self._started[place] = now
-            self._children[place] = subprocess.Popen(self._command, pass_fds=(self._listener.fileno(),))
+            inherited = tuple(listener.fileno() for listener in self._listeners)
+            self._children[place] = subprocess.Popen(self._command, pass_fds=inherited)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,10 @@ from starlette.routing import Route
 
 from gateway.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound, RequestError, Unauthorized
 from gateway.pipeline.authenticate import Authenticate
+from gateway.pipeline.enrolment import Enrolment
 from gateway.pipeline.live import Live
 from gateway.pipeline.observe import error_response, routing_headers
-from gateway.service import Call
+from gateway.service import Call, Caller
 from gateway.service import Response as Answer
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", ""})
@@ -35,6 +37,8 @@ class Inside:
     status: Callable[[], Mapping[str, Any]]
     new_id: Callable[[], str]
     admin_key: str = ""
+    enrolment: Callable[[], Enrolment | None] = lambda: None
+    wall: Callable[[], float] = time.time
 
 
 def build(inside: Inside) -> Starlette:
@@ -44,10 +48,10 @@ def build(inside: Inside) -> Starlette:
         call = _call(request, inside)
 
         async def listing(_: Call) -> Answer:
-            return Answer(200, [(b"content-type", b"application/json")], _models(inside.live))
+            return Answer(200, [(b"content-type", b"application/json")], _models(inside.live, call.caller))
 
         try:
-            answer = await Authenticate(inside.live)(call, listing)
+            answer = await Authenticate(inside.live, inside.wall)(call, listing)
         except RequestError as error:
             answer = error_response(error)
         return _plain(call, answer)
@@ -71,7 +75,7 @@ def build(inside: Inside) -> Starlette:
         return _admin(request, inside) or _json(request, inside, 200, inside.status())
 
     async def lost(request: Request, error: Exception) -> Response:
-        return _error(request, inside, _translate(request, error))
+        return _error(request, inside, translate(request, error))
 
     return Starlette(
         routes=[
@@ -90,15 +94,22 @@ def _call(request: Request, inside: Inside) -> Call:
     async def nothing() -> bytes:
         return b""
 
+    return Call(inside.new_id(), inside.clock(), {}, nothing, credential(request))
+
+
+def credential(request: Request) -> str:
+    """The key that was shown as a bearer token, empty if none was."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    credential = key.strip() if scheme.lower() == "bearer" else ""
-    return Call(inside.new_id(), inside.clock(), {}, nothing, credential)
+    return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def _models(live: Live) -> bytes:
+def _models(live: Live, caller: Caller | None) -> bytes:
+    """The models that exist for this caller, under every name they have."""
+    allowed = caller.models if caller is not None else None
     found = [
         {"id": name, "object": "model", "created": 0, "owned_by": "spillgate", "root": model}
         for name, model in live.names.items()
+        if allowed is None or model in allowed
     ]
     return msgspec.json.encode({"object": "list", "data": found})
 
@@ -108,6 +119,11 @@ def _plain(call: Call, answer: Answer) -> Response:
     response = Response(answer.body, answer.status)
     response.raw_headers += [*answer.headers, *routing_headers(call)]
     return response
+
+
+def plain(request: Request, inside: Inside, answer: Answer) -> Response:
+    """An answer that no call led to, with the headers that every answer has."""
+    return _plain(_call(request, inside), answer)
 
 
 def _json(request: Request, inside: Inside, status: int, content: Mapping[str, Any]) -> Response:
@@ -132,13 +148,14 @@ def _admin(request: Request, inside: Inside) -> Response | None:
             "Only this machine may look here. Set SPILLGATE_ADMIN_KEY to allow others.", code="admin_only"
         )
         return _error(request, inside, error)
-    given = _call(request, inside).credential.encode()
+    given = credential(request).encode()
     if hmac.compare_digest(given, inside.admin_key.encode()):
         return None
     return _error(request, inside, Unauthorized("This needs the admin key.", code="invalid_api_key"))
 
 
-def _translate(request: Request, error: Exception) -> RequestError:
+def translate(request: Request, error: Exception) -> RequestError:
+    """An error of the routing, in our own words."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == 404:
         return NotFound(f"There is no {request.url.path[:200]} here.", code="unknown_url")

@@ -62,7 +62,7 @@ class RedisStore:
     def __init__(self, url: str, terms: Terms | None = None, timeout: float = TIMEOUT) -> None:
         self._terms = terms or Terms()
         self._timeout = timeout
-        self._where = _shown(url)
+        self._where = shown(url)
         self._url = url
         self._client: Any = None
         self._by_hash = True
@@ -102,7 +102,7 @@ class RedisStore:
 
     async def _ask(self, calls: list[tuple[str, bytes, str]]) -> list[Any]:
         if self._client is None:
-            self._client = _connect(self._url, self._timeout)
+            self._client = connect(self._url, self._timeout)
         replies: list[Any] = [NoScriptError()] * len(calls)
         if self._by_hash:
             replies = await self._send("evalsha", SHA, calls)
@@ -141,7 +141,7 @@ class RedisStore:
                 pass
 
 
-def _connect(url: str, timeout: float) -> Any:
+def connect(url: str, timeout: float) -> Any:
     """A client for the kind of deployment that the URL names. Connects later."""
     options: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
     parts = urlsplit(url)
@@ -169,7 +169,7 @@ def _host(text: str) -> tuple[str, int]:
     return (host, int(port)) if host else (text, 6379)
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """The URL without what must not be seen."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.store.base import Need, Report, StoreDown, Terms
-from gateway.store.redis import RedisStore, _connect
+from gateway.store.redis import RedisStore, connect
 
 TERMS = Terms()
 
@@ -75,13 +75,13 @@ def cluster(tmp_path: Path) -> Any:
 
 def test_addresses_with_tls_are_understood() -> None:
     store = RedisStore("rediss://localhost:1/0")
-    kwargs = _connect("rediss://127.0.0.1:1/0?ssl_ca_certs=/x", 0.5).connection_pool.connection_kwargs
+    kwargs = connect("rediss://127.0.0.1:1/0?ssl_ca_certs=/x", 0.5).connection_pool.connection_kwargs
     assert kwargs["ssl_ca_certs"] == "/x"
     assert repr(store) == "<RedisStore rediss://localhost:1/0>"
 
 
 def test_sentinel_urls_name_the_master_and_keep_the_password_for_it() -> None:
-    client = _connect("rediss+sentinel://user:p%40ss@one:26379,two:26380/main/2", 0.5)
+    client = connect("rediss+sentinel://user:p%40ss@one:26379,two:26380/main/2", 0.5)
     pool = client.connection_pool
     assert pool.service_name == "main"
     assert pool.connection_kwargs["password"] == "p@ss"
