@@ -45,10 +45,12 @@ Terms = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the document says: its tenants, and from every name a model has to its own."""
+    """What the document says: its tenants, and from every name a model has to its own. And how much may be kept."""
 
     tenants: Mapping[str, Tenant]
     models: Mapping[str, str]
+    most_tenants: int = MOST_TENANTS
+    most_keys: int = MOST_KEYS
 
 
 def create(roster: Roster, given: Given, name: str, terms: Terms, now: float) -> Changes:
@@ -66,15 +68,15 @@ def replace(roster: Roster, given: Given, name: str, terms: Terms, now: float) -
     if name in given.tenants:
         raise _documents(name)
     old = roster.tenants.get(name)
-    if old is None and len(roster.tenants) >= MOST_TENANTS:
-        raise Conflict(f"There are {MOST_TENANTS} tenants already; no more fit.", code="too_many_tenants")
+    if old is None and len(roster.tenants) >= given.most_tenants:
+        raise Conflict(f"There are {given.most_tenants} tenants already; no more fit.", code="too_many_tenants")
     try:
         word = tenant_word(terms)
     except DocumentError as error:
         raise _misunderstood(error) from None
     _known(word.models, given.models)
     record = TenantRecord(old.record.created if old else now, dict(terms))
-    return {**_forgotten(roster, now), **dict([tenant_field(name, record)])}
+    return {**_forgotten(roster, given, now), **dict([tenant_field(name, record)])}
 
 
 def amend(roster: Roster, given: Given, name: str, patch: Terms, now: float) -> Changes:
@@ -86,7 +88,7 @@ def dismiss(roster: Roster, given: Given, name: str, now: float) -> Changes:
     """No such tenant any more; its keys are revoked. Raises `NotFound`, `Conflict` for the document's."""
     gone = tenant_field(name, _tenant(roster, given, name).record)[0]
     keys = (issued for issued in roster.keys.values() if issued.record.tenant == name)
-    return {**_forgotten(roster, now), gone: None, **_revoked(keys, now)}
+    return {**_forgotten(roster, given, now), gone: None, **_revoked(keys, now)}
 
 
 def issue(
@@ -106,9 +108,9 @@ def issue(
     if tenant not in roster.tenants and tenant not in given.tenants:
         close = nearest(tenant, [*roster.tenants, *given.tenants])
         raise NotFound(f"There is no tenant '{tenant[:128]}': {close}.", code="tenant_not_found", param="tenant")
-    changes = _forgotten(roster, now)
-    if len(roster.keys) - len(changes) >= MOST_KEYS:
-        raise Conflict(f"There are {MOST_KEYS} keys already; revoke some.", code="too_many_keys")
+    changes = _forgotten(roster, given, now)
+    if len(roster.keys) - len(changes) >= given.most_keys:
+        raise Conflict(f"There are {given.most_keys} keys already; revoke some.", code="too_many_keys")
     name, record = key_field(digest, _record(tenant, terms, now))
     if digest.hex() in roster.keys:
         raise Conflict("There is this key already.", code="key_exists")
@@ -127,12 +129,12 @@ def amend_key(roster: Roster, given: Given, key: str, patch: Terms, now: float) 
     if old.record.revoked is not None:
         raise Conflict(f"Key {old.id} was revoked; that is for good.", code="revoked_api_key")
     record = _record(old.record.tenant, _patched(old.record.terms, patch), old.record.created)
-    return {**_forgotten(roster, now), **dict([key_field(old.digest, record)])}
+    return {**_forgotten(roster, given, now), **dict([key_field(old.digest, record)])}
 
 
 def revoke(roster: Roster, given: Given, key: str, now: float) -> Changes:
     """This key opens nothing any more. Doing it twice changes nothing. Raises `NotFound`, `Conflict`."""
-    return {**_forgotten(roster, now), **_revoked([find(roster, given, key)], now)}
+    return {**_forgotten(roster, given, now), **_revoked([find(roster, given, key)], now)}
 
 
 def find(roster: Roster, given: Given, key: str) -> Issued:
@@ -183,14 +185,14 @@ def _revoked(keys: Iterable[Issued], now: float) -> Changes:
     return dict(key_field(issued.digest, msgspec.structs.replace(issued.record, revoked=now)) for issued in live)
 
 
-def _forgotten(roster: Roster, now: float) -> Changes:
+def _forgotten(roster: Roster, given: Given, now: float) -> Changes:
     """Keys that ended long ago are not remembered for ever; when there are too many, not even so long."""
     ended = sorted(
         (end, key_field(issued.digest, issued.record)[0])
         for issued in roster.keys.values()
         if (end := issued.ended(now)) is not None
     )
-    surplus = len(roster.keys) - MOST_KEYS + 1
+    surplus = len(roster.keys) - given.most_keys + 1
     return {name: None for index, (end, name) in enumerate(ended) if end < now - REMEMBERED or index < surplus}
 
 

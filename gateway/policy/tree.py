@@ -179,6 +179,8 @@ class _Composer:
 def plain(value: object, depth: int = 0) -> Node:
     """The tree of plain data, such as JSON holds. Texts are taken as they are: nothing in them is a reference.
 
+    A text may stand for an amount ("2M", "20s"): JSON has no other way to write it.
+
     Raises `DocumentError` for what is nested deeper than a document may be.
     """
     place = Place("", 1, 1)
@@ -190,7 +192,7 @@ def plain(value: object, depth: int = 0) -> Node:
     if isinstance(value, list):
         return Sequence(place, tuple(plain(item, depth + 1) for item in value), 1)
     if isinstance(value, str):
-        return Scalar(place, value.replace("${", "$${"), plain=False)
+        return Scalar(place, value.replace("${", "$${"), plain=value not in _NULLS)
     return Scalar(place, "" if value is None else str(value).lower(), plain=True)
 
 

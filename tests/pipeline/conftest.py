@@ -58,11 +58,12 @@ class House:
         self.desk = Desk(Dispatcher(found.plan, random.Random(1)), loop.time)
         self.ended: list[Call] = []
         self.loop = loop
+        self.limit = Limit(self.live, loop.time)
         self.service = stack(
             Observe(loop.time, self.ended.append),
             Authenticate(self.live, lambda: 1.8e9),
             Understand(self.live),
-            Limit(self.live, loop.time),
+            self.limit,
             endpoint=Dispatch(self.live, self.desk, lambda: 1.8e9),
         )
         self._serial = 0

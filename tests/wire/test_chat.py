@@ -105,3 +105,17 @@ def test_any_bytes_are_a_chat_or_a_bad_request(body: bytes) -> None:
         parse(body)
     except BadRequest as error:
         assert error.http_status == 400
+
+
+def test_our_word_for_the_user_takes_the_place_of_the_clients_own() -> None:
+    chat = parse(encode(user_id="mine", user="also mine"))
+    assert chat.user_id == b'"mine"'
+    assert json.loads(chat.body(b'"x"', ask_usage=True, user_id=b'"ours"')) == {
+        "model": "x", "messages": MESSAGES, "user_id": "ours", "user": "also mine",
+    }  # fmt: skip
+
+
+def test_a_user_who_is_told_to_no_cloud_passes_as_he_came() -> None:
+    body = parse(encode(user_id={"any": 1}, stream=True)).body(b'"x"', ask_usage=True)
+    assert body.count(b'"user_id"') == 1
+    assert json.loads(body)["user_id"] == {"any": 1}
