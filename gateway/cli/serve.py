@@ -205,7 +205,7 @@ def _greet(compiled: Compiled, listener: socket.socket, admin: socket.socket | N
     elif not compiled.tenants:
         print("no tenants in the document: serving this machine only, with any key", file=sys.stderr)
     if admin is not None:
-        print(f"the admin API is at {_address(admin)}/admin/v1", file=sys.stderr)
+        print(f"admin API: {_address(admin)}/admin/v1", file=sys.stderr)
     names = ", ".join(sorted(compiled.plan.models))
     print(f"spillgate {__version__} serves {names} at {_address(listener)}/v1", file=sys.stderr, flush=True)
 

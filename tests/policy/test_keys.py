@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.policy import scalars
 from gateway.policy.compiled import Compiled, Key
 from gateway.policy.keys import ENTROPY, PREFIX, digest, key_id, minted
+from gateway.policy.schema import KeyWord
 from gateway.policy.tenants import user_id
 
 Compile = Callable[[str], Compiled]
@@ -38,7 +39,8 @@ def test_only_the_digest_of_a_key_is_kept_and_its_id_is_the_beginning_of_it() ->
     assert len(key_id(kept)) == 12
 
 
-def test_no_repr_shows_the_whole_digest() -> None:
+def test_no_repr_shows_a_key_or_its_whole_digest() -> None:
+    assert repr(KeyWord(key="sk-some-key", name="one")) == "<key 'one'>"
     kept = digest("sk-some-key")
     assert kept.hex() not in repr(Key(key_id(kept), kept))
     assert repr(kept) not in repr(Key(key_id(kept), kept))
