@@ -127,7 +127,10 @@ def test_users_of_a_tenants_own_are_kept_apart_and_cannot_pass_for_another_tenan
         await h.ask(key="sk-beta-key")
         for user in ("u1", "u2", "u1", "customer-17", 7):
             await h.ask(key="sk-acme-key", user_id=user)
-        beta, *acmes = (json.loads(body)["user_id"] for body in h.clouds["one"].bodies)
+        await h.ask(key="sk-beta-key", user_id="u1")
+        beta, *acmes, betas_u1 = (json.loads(body)["user_id"] for body in h.clouds["one"].bodies)
+        assert betas_u1.rpartition("-")[0] == beta
+        assert betas_u1.rpartition("-")[2] != acmes[0].rpartition("-")[2]  # nor is it seen that their users are one
         assert acmes[0] == acmes[2]
         assert len({beta, *acmes}) == 5
         assert all(re.fullmatch("sg-[0-9a-f]{32}-[0-9a-f]{32}", found) for found in acmes)
