@@ -1,10 +1,12 @@
-"""How much may be tried again: retries are paid for by successes, so that an outage cannot feed on itself.
+"""How much may be tried again, and tried twice: what is paid for by successes cannot feed on itself in an outage.
 
 The form is Finagle's retry budget: every success deposits a fraction of a retry, a small constant income keeps a
 quiet gateway able to retry, and nothing is saved for longer than about `HORIZON`. A cold gateway starts with
 `FLOOR` retries, and may always hold that many.
 
 Rule: balance ≤ max(FLOOR, what came in during the last horizon), enforced when a retry is asked for.
+
+Hedges have an allowance of the same form, in tokens, that begins with nothing and has no other income.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from gateway.core.nouns import RetryRules
 
 HORIZON = 10.0
 FLOOR = 10.0
+MINUTE = 60.0
+TOKENS_KEPT = 8192.0
+"""An allowance keeps what came in during the last minute, or this many tokens if that is more."""
 
 
 class Budget:
@@ -102,3 +107,44 @@ class Budgets:
         if budget is None:
             budget = self._by_tenant[tenant] = Budget(self.rules, now)
         return budget
+
+
+class Allowance:
+    """Tokens that one policy's hedges may still take.
+
+    Rule: what was spent is never more than `share` of what was deposited; it begins with nothing.
+    """
+
+    __slots__ = ("_balance", "_half", "_last_half", "_this_half", "share")
+
+    def __init__(self, share: float = 0.0) -> None:
+        self.share = share
+        self._balance = self._this_half = self._last_half = 0.0
+        self._half = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Allowance of {self._balance:.0f} tokens>"
+
+    def deposit(self, tokens: int, now: float) -> None:
+        """So many tokens were sent."""
+        if now - self._half >= MINUTE / 2:
+            self._turn(now)
+        income = self.share * tokens
+        self._this_half += income
+        self._balance += income
+
+    def withdraw(self, tokens: int, now: float) -> bool:
+        """Pay for a hedge; False (and nothing paid) when there is not enough."""
+        if now - self._half >= MINUTE / 2:
+            self._turn(now)
+        self._balance = min(self._balance, max(TOKENS_KEPT, self._this_half + self._last_half))
+        if self._balance < tokens:
+            return False
+        self._balance -= tokens
+        return True
+
+    def _turn(self, now: float) -> None:
+        halves = int((now - self._half) / (MINUTE / 2))
+        self._last_half = self._this_half if halves == 1 else 0.0
+        self._this_half = 0.0
+        self._half += halves * (MINUTE / 2)

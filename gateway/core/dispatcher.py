@@ -4,10 +4,11 @@ The dispatcher does no I/O and reads no clock. A shell (the live gateway, the re
 when; it answers with a verdict, and says when it wants to be asked again:
 
     offer ──▶ Go ──▶ started · progress ──▶ settle ──▶ None, or the next verdict for the same request
+              └────▶ hedge (at hedge_at, if nothing has started): a second lease; both are settled
           ──▶ Wait ──▶ due (when next_due says, and after every event) ──▶ Go | Refuse
           ──▶ Refuse
 
-A request is always in exactly one place: in `_leases` (running), in `_waiting`, or gone.
+A request is always in exactly one place: in `_leases` (running, once or twice), in `_waiting`, or gone.
 
 Rules
 - Nothing enters or leaves `_leases` but in `_grant` and `settle`; nothing enters or leaves the queue but in `_wait`
@@ -21,7 +22,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from gateway.core import changes, ending
+from gateway.core import changes, ending, hedge
+from gateway.core.beginning import begin
 from gateway.core.choose import Seat, Shy
 from gateway.core.explain import explain, what_is_full
 from gateway.core.fleet import Fleet
@@ -39,11 +41,10 @@ from gateway.core.nouns import (
     RefuseReason,
     Reloaded,
     Request,
-    Served,
     Verdict,
     Wait,
 )
-from gateway.core.patience import Patience, latest, opening, retry_after, why_over
+from gateway.core.patience import Patience, latest, opening, retry_after, soonest, why_over
 from gateway.core.tally import Totals
 from gateway.core.views import FleetView, demands, lessons, view
 from gateway.core.waiting import Alarms, Lanes, Ticket, Waiting
@@ -54,8 +55,6 @@ if TYPE_CHECKING:
 
 SPACING = 0.001
 """Alarms are at least this far apart, in seconds."""
-
-_NOBODY: Shy = ()
 
 
 class LeaseEnded(LookupError):
@@ -113,20 +112,18 @@ class Dispatcher:
     def started(self, lease: Lease, now: float) -> None:
         """The first meaningful token arrived. Told twice, the second time is ignored. Raises LeaseEnded."""
         self._now = now
-        ticket = self._leases.get(lease.id)
-        if ticket is None:
-            raise LeaseEnded(lease.id)
+        ticket = self._running(lease)
         if not ticket.begun:
             ticket.begun = True
+            if ticket.race is not None and ticket.race.begun(ticket):
+                self._totals.hedges_won += 1
             if ending.started(ticket, now, self._rng):
                 self._stale = True
 
     def progress(self, lease: Lease, tokens: int, now: float) -> None:
         """Output tokens flowed since the last report. Raises LeaseEnded."""
         self._now = now
-        ticket = self._leases.get(lease.id)
-        if ticket is None:
-            raise LeaseEnded(lease.id)
+        ticket = self._running(lease)
         if tokens > 0:
             ending.progressed(ticket, tokens, now)
 
@@ -137,10 +134,29 @@ class Dispatcher:
         if ticket is None:
             raise LeaseEnded(lease.id)
         self._stale = True
-        if isinstance(outcome, Served):
-            ending.served(ticket, outcome, now, self._rng)
+        again = ending.ended(ticket, outcome, now, self._rng)
+        if ticket.race is not None and not ticket.race.ended(ticket, outcome):
             return None
-        return self._retry(ticket, now) if ending.broken(ticket, outcome, now, self._rng) else None
+        return self._retry(ticket, now) if again else None
+
+    def hedge_at(self, lease: Lease) -> float | None:
+        """When to ask for a second lease if nothing has started before; None: never. Raises LeaseEnded."""
+        return hedge.due(self._running(lease))
+
+    def hedge(self, lease: Lease, now: float) -> Lease | None:
+        """A second lease for the same request on another backend, or None. Raises LeaseEnded.
+
+        Whichever is told first to have `started` counts. Settling one while the other runs, or has won, answers None.
+        """
+        self._now = now
+        ticket = self._running(lease)
+        busy = self._waiting.busy(ticket.key) or self._waiting.busy(ticket.path.key)
+        old = self._routes.get(ticket.request.model) is not ticket.route
+        found = None if busy or old else hedge.second(ticket, now, self._rng)
+        if found is None:
+            return None
+        self._totals.hedge(ticket.total)
+        return self._grant(*found, now)
 
     def withdraw(self, request: Request, now: float) -> None:
         """The client left while waiting. A request that does not wait is nobody's business."""
@@ -194,7 +210,7 @@ class Dispatcher:
         if self._alarm is None:
             alarm = self._alarms.next()
             for ticket in self._waiting.heads():
-                alarm = min(alarm, self._opening(ticket))
+                alarm = min(alarm, soonest(ticket, self._now))
             self._alarm = max(alarm, self._asked + SPACING)
         return self._alarm
 
@@ -229,13 +245,15 @@ class Dispatcher:
 
     def snapshot(self, now: float) -> FleetView:
         """Everything worth showing, frozen."""
-        return view(self._fleet, self._totals, self._tickets.values(), len(self._leases), now)
+        running = len(self._leases) - hedge.racing(self._leases.values())
+        return view(self._fleet, self._totals, self._tickets.values(), running, now)
 
     # --- granting and ending ----------------------------------------------------------------------------
 
     def _seat(self, ticket: Ticket, now: float) -> Seat | None:
         """A seat with room, rather one that the request has not tried; a retry must be affordable."""
-        shy, poor = ticket.shy, _NOBODY
+        shy: Shy = ticket.shy
+        poor: Shy = ()
         if ticket.attempt:
             if ticket.budget.balance(now) < 1.0:
                 return None
@@ -250,34 +268,16 @@ class Dispatcher:
                     return seat
         return None
 
+    def _running(self, lease: Lease) -> Ticket:
+        ticket = self._leases.get(lease.id)
+        if ticket is None:
+            raise LeaseEnded(lease.id)
+        return ticket
+
     def _grant(self, ticket: Ticket, seat: Seat, now: float) -> Lease:
-        standing, meter = seat.standing, seat.meter
-        ticket.seat = seat
-        ticket.attempt += 1
-        answer = ticket.unspent = ticket.answer
-        ticket.flowed = 0
-        if standing.blocked_until:
-            ticket.probe = standing.enter(now, streamed=ticket.request.stream)
-        if meter.cooling_until:
-            ticket.trial = meter.enter()
-        meter.take(ticket.prompt, answer, now)
-        standing.in_flight += 1
-        tally = standing.tally
-        tally.granted += 1
-        if seat.tier or (ticket.shy and standing not in ticket.shy):
-            tally.spilled_in += 1
         number = self._next_lease
         self._next_lease = number + 1
-        lease = Lease(
-            number, ticket.request, standing.name, meter.name, seat.model_id, ticket.route.policy.name,
-            seat.tier, ticket.attempt, now, ticket.total,
-        )  # fmt: skip
-        ticket.lease = lease
-        if meter.learner is None:
-            meter.held += ticket.total
-        else:
-            due = standing.first_due(ticket.prompt, now) if ticket.request.stream else inf
-            meter.watch(number, ticket.total, due, ticket.request.stream, now)
+        lease = begin(ticket, seat, number, now)
         self._leases[number] = ticket
         self._totals.granted += 1
         return lease
@@ -338,17 +338,9 @@ class Dispatcher:
         ticket.route.waiting += 1
         self._totals.waited += 1
         if self._alarm is not None:
-            first = ticket.until if position else min(ticket.until, self._opening(ticket))
+            first = ticket.until if position else min(ticket.until, soonest(ticket, now))
             self._alarm = max(min(self._alarm, first), self._asked + SPACING)
         return Wait(ticket.until, position)
-
-    def _opening(self, ticket: Ticket) -> float:
-        """When lapse of time may let this head go."""
-        now = self._now
-        if not ticket.attempt:
-            return opening(ticket, now, certain=False)
-        payable = min((seat.standing.budget.when(now) for seat in ticket.path.seats), default=now)
-        return max(opening(ticket, now, certain=False), ticket.budget.when(now), payable)
 
     def _leave(self, ticket: Ticket, now: float) -> None:
         self._waiting.drop(ticket)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.core.nouns import Abandoned, Failed, Limited, Overloaded, Rejected, Served, Unusable
+from gateway.core.nouns import Abandoned, Beaten, Failed, Limited, Outcome, Overloaded, Rejected, Served, Unusable
 
 if TYPE_CHECKING:
     from random import Random
@@ -19,7 +19,7 @@ LEAST_RETURN, MOST_RETURN = 1.0, 6.0
 """A backend whose breaker has closed comes back to its whole limit in the time for which it was left alone
 last, bounded (seconds), times a factor drawn by chance: replicas and backends must not return as one."""
 
-Broken = Limited | Overloaded | Failed | Unusable | Rejected | Abandoned
+Broken = Limited | Overloaded | Failed | Unusable | Rejected | Abandoned | Beaten
 
 
 def started(ticket: Ticket, now: float, rng: Random) -> bool:
@@ -54,7 +54,15 @@ def progressed(ticket: Ticket, tokens: int, now: float) -> None:
         ticket.beside = running
 
 
-def served(ticket: Ticket, outcome: Served, now: float, rng: Random) -> None:
+def ended(ticket: Ticket, outcome: Outcome, now: float, rng: Random) -> bool:
+    """It is over. True when the request may be tried again: nothing has reached the client."""
+    if isinstance(outcome, Served):
+        _served(ticket, outcome, now, rng)
+        return False
+    return _broken(ticket, outcome, now, rng)
+
+
+def _served(ticket: Ticket, outcome: Served, now: float, rng: Random) -> None:
     """It was answered in full: close the books by the cloud's own count."""
     seat, lease = ticket.seat, ticket.lease
     standing, meter = seat.standing, seat.meter
@@ -87,8 +95,8 @@ def served(ticket: Ticket, outcome: Served, now: float, rng: Random) -> None:
             meter.learner.gap(meter.learner.standing + 1, lasted / tokens, now)
 
 
-def broken(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> bool:
-    """It ended otherwise. True when the request may be tried again: nothing has reached the client."""
+def _broken(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> bool:
+    """It ended otherwise."""
     standing, meter = ticket.seat.standing, ticket.seat.meter
     standing.in_flight -= 1
     meter.release(ticket.unspent, now, _we_hung_up(outcome))
@@ -143,6 +151,11 @@ def _judge(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> tuple[bo
         case Rejected():
             tally.rejected += 1
             return False, False
+        case Beaten():
+            tally.beaten += 1
+            if not ticket.begun:
+                standing.latency.none_within(now - sent, now)
+            return False, False
         case _:
             # Abandoned: the client left, which says nothing of the backend.
             tally.abandoned += 1
@@ -164,4 +177,5 @@ def _accepted(ticket: Ticket, now: float, rng: Random) -> bool:
 
 def _we_hung_up(outcome: Broken) -> bool:
     """Did we close the connection, so that the cloud learns of it a moment later?"""
-    return isinstance(outcome, Abandoned) or (isinstance(outcome, Failed) and outcome.kind in ("timeout", "stall"))
+    ours = isinstance(outcome, Abandoned | Beaten)
+    return ours or (isinstance(outcome, Failed) and outcome.kind in ("timeout", "stall"))

@@ -12,7 +12,7 @@ Rules
 
 from __future__ import annotations
 
-from gateway.core.budget import Budgets
+from gateway.core.budget import Allowance, Budgets
 from gateway.core.choose import PICKS, Pick, Seat, Shy
 from gateway.core.estimate import Estimate
 from gateway.core.meter import Meter
@@ -59,7 +59,9 @@ class Path:
 class Route:
     """One model under its policy."""
 
-    __slots__ = ("_paths", "_tiers", "budgets", "conditional", "estimate", "model", "path", "policy", "waiting")
+    __slots__ = (
+        "_paths", "_tiers", "allowance", "budgets", "conditional", "estimate", "model", "path", "policy", "waiting",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -68,11 +70,13 @@ class Route:
         tiers: list[tuple[Tier, tuple[Seat, ...]]],
         budgets: Budgets,
         estimate: Estimate,
+        allowance: Allowance | None,
     ) -> None:
         self.model = model
         self.policy = policy
         self.budgets = budgets
         self.estimate = estimate
+        self.allowance = allowance
         self.waiting = 0
         self._tiers = tiers
         self._paths: dict[tuple[int, Shy], Path] = {}
@@ -124,13 +128,14 @@ class Route:
 class Fleet:
     """Meters by account, standings by backend, routes by the name that apps ask for."""
 
-    __slots__ = ("_budgets", "_estimates", "meters", "plan", "routes", "standings")
+    __slots__ = ("_allowances", "_budgets", "_estimates", "meters", "plan", "routes", "standings")
 
     def __init__(self, plan: Plan) -> None:
         self.meters: dict[str, Meter] = {}
         self.standings: dict[str, Standing] = {}
         self.routes: dict[str, Route] = {}
         self._budgets: dict[str, Budgets] = {}
+        self._allowances: dict[str, Allowance] = {}
         self._estimates: dict[str, Estimate] = {}
         self.load(plan, 0.0)
 
@@ -150,6 +155,10 @@ class Fleet:
             budgets.set_rules(policy.retry)
             self._budgets[policy.name] = budgets
         self._allow_retries(plan)
+        hedging = {policy.name: policy.hedge for policy in plan.policies.values() if policy.hedge is not None}
+        self._allowances = {name: self._allowances.get(name) or Allowance() for name in hedging}
+        for name, rules in hedging.items():
+            self._allowances[name].share = rules.budget
         self._estimates = {name: self._estimates.get(name) or Estimate() for name in plan.models}
         self.routes = {name: self._route(name, plan) for name in plan.models}
         for name, model in plan.models.items():
@@ -205,7 +214,8 @@ class Fleet:
                 if name in _serves(plan.backends[backend])
             )
             tiers.append((tier, seats))
-        return Route(name, policy, tiers, self._budgets[policy.name], self._estimates[name])
+        allowance = self._allowances.get(policy.name)
+        return Route(name, policy, tiers, self._budgets[policy.name], self._estimates[name], allowance)
 
 
 def _serves(backend: Backend) -> frozenset[str]:

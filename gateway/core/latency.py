@@ -72,22 +72,50 @@ class Average:
 class Latency:
     """Time to the first token of one backend, in seconds, and tokens per second of one of its streams."""
 
-    __slots__ = ("_heard", "rate", "ttft", "ttfts")
+    __slots__ = ("_heard", "_slow", "_slow_of", "rate", "ttft", "ttfts")
 
     HALF = 30.0
     """Seconds of silence after which a prediction is halved: a slow spell must not condemn a backend for ever."""
+    ENOUGH = 20
+    """Samples before it is said what is slow."""
+    TAIL = 0.95
+    FACTOR = 1.5
+    """Slow is what 95 of 100 do not exceed, and at least this times what is usual: where all take nearly the same, the
+    slowest of them are not slow."""
 
     def __init__(self) -> None:
         self.ttft = Average(8)
         self.ttfts = Quantiles(0.001)
         self.rate = Average()
         self._heard = 0.0
+        self._slow = 0.0
+        self._slow_of = 0
 
     def first_token(self, seconds: float, now: float) -> None:
         """A sample of the time to the first token."""
         self.ttft.add(seconds)
         self.ttfts.add(seconds)
         self._heard = now
+
+    def none_within(self, seconds: float, now: float) -> None:
+        """A first token had not come after so long, and was not awaited. It counts for what it must at least have taken
+        if that is more than usual, lest the slow ones that nobody waits for make the rest look quicker and quicker."""
+        usual = self.ttft.value
+        if usual is None or seconds > usual:
+            self.first_token(seconds, now)
+
+    def slow(self) -> float | None:
+        """The time from which on a first token is slow; None without `ENOUGH` samples. Renewed every few samples."""
+        total = self.ttfts.total
+        if total < self.ENOUGH:
+            return None
+        if abs(total - self._slow_of) >= 8:
+            self._slow_of = total
+            tail, usual = self.ttfts.at(self.TAIL), self.ttfts.at(0.5)
+            assert tail is not None
+            assert usual is not None
+            self._slow = max(tail, self.FACTOR * usual)
+        return self._slow
 
     def predicted(self, now: float) -> float:
         """The expected time to the first token; 0 when nothing is known, so that the unknown is tried."""

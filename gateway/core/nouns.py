@@ -126,6 +126,14 @@ class RetryRules:
 
 
 @dataclass(frozen=True, slots=True)
+class HedgeRules:
+    """Second attempts may take `budget` of the tokens sent, `after` seconds without a first token (None: learnt)."""
+
+    budget: float = 0.02
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerRules:
     """Opens after `consecutive` failures, or when `share` of at least `samples` in `window` seconds failed.
 
@@ -151,6 +159,7 @@ class Policy:
     timeouts: Timeouts = Timeouts()
     retry: RetryRules = RetryRules()
     breaker: BreakerRules = BreakerRules()
+    hedge: HedgeRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +248,12 @@ class Abandoned:
     """The client left. Says nothing about the backend."""
 
 
-Outcome = Served | Limited | Overloaded | Failed | Unusable | Rejected | Abandoned
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """Another attempt at the same request brought its first token sooner, and we hung up. No fault of the backend."""
+
+
+Outcome = Served | Limited | Overloaded | Failed | Unusable | Rejected | Abandoned | Beaten
 
 
 # --- what the dispatcher answers --------------------------------------------------------------------------

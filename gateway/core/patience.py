@@ -109,6 +109,15 @@ def opening(ticket: Ticket, now: float, *, certain: bool) -> float:
     return best
 
 
+def soonest(ticket: Ticket, now: float) -> float:
+    """When lapse of time may let the head of a lane go: something opens, and if it is a retry, it can be paid for."""
+    opens_at = opening(ticket, now, certain=False)
+    if not ticket.attempt:
+        return opens_at
+    payable = min((seat.standing.budget.when(now) for seat in ticket.path.seats), default=now)
+    return max(opens_at, ticket.budget.when(now), payable)
+
+
 def retry_after(wait: float | None, max_wait: float) -> float:
     """Seconds after which a refused client has a fair chance: what exceeds the longest wait, 1 to 60, whole."""
     if wait is None:

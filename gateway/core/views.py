@@ -52,6 +52,7 @@ class Counters:
     spilled_in: int
     prompt_tokens: int
     tokens: int
+    beaten: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,10 @@ class BackendView:
 
 @dataclass(frozen=True, slots=True)
 class TotalsView:
-    """Requests since start, and now: `offered` = ended + `in_flight` + `waiting`."""
+    """Requests since start, and now: `offered` = ended + `in_flight` + `waiting`.
+
+    `granted` counts attempts, those of hedges among them. `hedge_tokens`: what hedges may have cost.
+    """
 
     offered: int
     granted: int
@@ -84,6 +88,9 @@ class TotalsView:
     refused: Mapping[str, int]
     in_flight: int
     waiting: int
+    hedged: int
+    hedges_won: int
+    hedge_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,9 @@ def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, 
             dict(totals.refused),
             running,
             sum(queues.values()),
+            totals.hedged,
+            totals.hedges_won,
+            totals.hedge_tokens,
         ),
     )
 
@@ -201,4 +211,5 @@ def _counters(tally: Tally) -> Counters:
         tally.spilled_in,
         tally.prompt_tokens,
         tally.tokens,
+        tally.beaten,
     )

@@ -13,12 +13,15 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from math import inf
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.core.budget import Budget
 from gateway.core.choose import Seat, Shy
 from gateway.core.fleet import LaneKey, Path, Route
 from gateway.core.nouns import Lease, Request
+
+if TYPE_CHECKING:
+    from gateway.core.hedge import Race
 
 
 class Ticket:
@@ -26,12 +29,14 @@ class Ticket:
 
     `shy` are backends tried already, `barred` those of them that failed by their own fault; `waited` is the time
     spent in the queue before, `until` when waiting must end; `unspent` is what is left of the reservation; `budget`
-    pays for retries; `told` is when tokens were last heard of, `beside` how many ran on that account then.
+    pays for retries; `told` is when tokens were last heard of, `beside` how many ran on that account then; `race` is
+    shared with the ticket of a hedge, and stays when that is over: no request is hedged twice.
     """
 
     __slots__ = (
         "answer", "attempt", "barred", "begun", "beside", "budget", "flowed", "key", "lease", "path", "probe", "prompt",
-        "queued", "request", "route", "seat", "seq", "shy", "told", "total", "trial", "unspent", "until", "waited",
+        "queued", "race", "request", "route", "seat", "seq", "shy", "told", "total", "trial", "unspent", "until",
+        "waited",
     )  # fmt: skip
 
     lease: Lease
@@ -57,6 +62,7 @@ class Ticket:
         self.barred: Shy = ()
         self.waited = 0.0
         self.probe = self.trial = self.begun = False
+        self.race: Race | None = None
 
     def __repr__(self) -> str:
         return f"<Ticket {self.request.id}, attempt {self.attempt}>"

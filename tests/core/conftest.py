@@ -11,7 +11,22 @@ from typing import Any
 import pytest
 
 from gateway.core.dispatcher import Dispatcher
-from gateway.core.nouns import Account, Backend, Go, Lease, Limits, Model, Plan, Policy, Request, Tier, Verdict
+from gateway.core.nouns import (
+    Account,
+    Backend,
+    Go,
+    HedgeRules,
+    Lease,
+    Limits,
+    Model,
+    Plan,
+    Policy,
+    Request,
+    Tier,
+    Verdict,
+)
+
+FREE = HedgeRules(1.0, 2.0)
 
 
 class World:
@@ -32,6 +47,13 @@ class World:
         self, tiers: tuple[Tier, ...] | None = None, policy: Mapping[str, Any] | None = None, **limits: Limits
     ) -> Dispatcher:
         return Dispatcher(self.plan(tiers, policy, **limits), Random(7))
+
+    def hedging(self, *tiers: Tier, rules: HedgeRules | None = FREE, **more: Any) -> Dispatcher:
+        """Two tiers of one backend each unless told otherwise; every hedge is paid for, and due after 2 s."""
+        tiers = tiers or (Tier(("a",)), Tier(("b",)))
+        names = sorted({name for tier in tiers for name in tier.backends})
+        limits = {name: more.pop(name, Limits(streams=10)) for name in names}
+        return self.dispatcher(tiers, {"hedge": rules, **more}, **limits)
 
     def request(self, arrived: float = 0.0, **more: Any) -> Request:
         base = Request(f"q{next(self._numbers)}", "t", "m", "standard", 350, 100, True, arrived)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.core import nouns
 from gateway.core.dispatcher import Dispatcher, LeaseEnded
 from gateway.core.nouns import (
     LIMIT_KINDS,
@@ -20,18 +21,18 @@ from gateway.core.nouns import (
     Account,
     Advertised,
     Backend,
+    Beaten,
     BreakerRules,
     Failed,
     Go,
+    HedgeRules,
     Learn,
     Learned,
     Lease,
     Lesson,
-    Limited,
     Limits,
     Model,
     Outcome,
-    Overloaded,
     Plan,
     Policy,
     QueueRules,
@@ -43,8 +44,6 @@ from gateway.core.nouns import (
     Served,
     Shares,
     Tier,
-    Unusable,
-    Usage,
     Verdict,
     Wait,
 )
@@ -60,13 +59,10 @@ NARROW = WIDE | {"own": Limits(streams=1), "ark": Limits(streams=2, rpm=6, tpm=2
 
 def plan(accounts: dict[str, Limits], learn: Learn, *, without: str = "", version: str = "1") -> Plan:
     serves = {"r2": "x", "v4": "y"}
-    backends = {
-        "own-h20": Backend("own-h20", "own", {"r2": "r2"}),
-        "ark-bj": Backend("ark-bj", "ark", serves),
-        "ark-sh": Backend("ark-sh", "ark", serves),
-        "bailian": Backend("bailian", "bailian", serves),
-        "rare": Backend("rare", "rare", {"v4": "v4"}),
-    }
+    accounts_of = {"ark-bj": "ark", "ark-sh": "ark", "bailian": "bailian"}
+    backends = {name: Backend(name, account, serves) for name, account in accounts_of.items()}
+    backends["own-h20"] = Backend("own-h20", "own", {"r2": "r2"})
+    backends["rare"] = Backend("rare", "rare", {"v4": "v4"})
     backends.pop(without, None)
 
     def tier(*names: str, **more: object) -> Tier:
@@ -78,40 +74,23 @@ def plan(accounts: dict[str, Limits], learn: Learn, *, without: str = "", versio
         QueueRules(8.0, 12),
         retry=RetryRules(0.1, 0.5, 4),
         breaker=BreakerRules(3, open_for=2.0),
+        hedge=HedgeRules(0.5, 0.2),
     )
     plain = Policy(
         "plain", (tier("rare", "ark-bj", choose="fastest"), tier("bailian", choose="weighted")), QueueRules(20.0)
     )
     models = {"r2": Model("r2", "surge"), "v4": Model("v4", "plain")}
-    return Plan(
-        models,
-        backends,
-        {n: Account(n, x, learn) for n, x in accounts.items()},
-        {"surge": surge, "plain": plain},
-        version,
-    )
+    named = {n: Account(n, x, learn) for n, x in accounts.items()}
+    return Plan(models, backends, named, {"surge": surge, "plain": plain}, version)
 
 
 OUTCOMES: list[Outcome] = [
-    Served(),
-    Served(Usage(900, 300)),
-    Served(Usage(100, 2000)),
-    Limited("rpm"),
-    Limited("tpm", 400.0),
-    Limited("burst"),
-    Limited("concurrency"),
-    Limited("concurrency", limit=1),
-    Limited("quota"),
-    Overloaded(),
-    Overloaded(0.5),
-    Failed("connect"),
-    Failed("timeout"),
-    Failed("stall", retryable=False),
-    Unusable("auth"),
-    Unusable("not_found"),
-    Rejected("invalid"),
-    Abandoned(),
-]
+    Served(), Served(nouns.Usage(900, 300)), Served(nouns.Usage(100, 2000)),
+    nouns.Limited("rpm"), nouns.Limited("tpm", 400.0), nouns.Limited("burst"), nouns.Limited("quota"),
+    nouns.Limited("concurrency"), nouns.Limited("concurrency", limit=1), nouns.Overloaded(), nouns.Overloaded(0.5),
+    Failed("connect"), Failed("timeout"), Failed("stall", retryable=False),
+    nouns.Unusable("auth"), nouns.Unusable("not_found"), Rejected("invalid"), Abandoned(), Beaten(),
+]  # fmt: skip
 
 
 class Walk(RuleBasedStateMachine):
@@ -129,18 +108,23 @@ class Walk(RuleBasedStateMachine):
         self.hung_up: list[tuple[float, str]] = []
         self.dead: list[Lease] = []
         self.shares: dict[str, Limits] = {}
+        self.hedged: dict[str, int] = {}
+        self.winner: dict[str, int] = {}
+        self.surged = 0
 
     # --- the books
+
+    def mates(self, lease: Lease) -> list[Lease]:
+        """Other attempts at the same request that run."""
+        return [other for other in self.running.values() if other.request is lease.request and other is not lease]
 
     def note(self, request: Request, verdict: Verdict | None) -> None:
         match verdict:
             case Go(lease):
                 assert lease.request is request
-                assert lease.id not in self.running
-                self.running[lease.id] = lease
-                self.sent.append((self.now, lease.account))
-                self.check_room(lease.account)
-                self.check_least(lease.account)
+                assert not self.mates(lease)
+                self.surged += lease.reserved * (lease.policy == "surge")
+                self.run(lease)
             case Wait(until, position):
                 assert until > self.now
                 assert 0 <= position <= len(self.waiting)
@@ -152,6 +136,13 @@ class Walk(RuleBasedStateMachine):
                 self.ended.append(request.id)
             case None:
                 self.ended.append(request.id)
+
+    def run(self, lease: Lease) -> None:
+        assert lease.id not in self.running
+        self.running[lease.id] = lease
+        self.sent.append((self.now, lease.account))
+        self.check_room(lease.account)
+        self.check_least(lease.account)
 
     def check_room(self, account: str) -> None:
         self.check_limits(account, self.accounts[account])
@@ -221,7 +212,29 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(pick=st.randoms(use_true_random=False))
     def start(self, pick: Random) -> None:
-        self.dispatcher.started(self.running[pick.choice(sorted(self.running))], self.now)
+        lease = self.running[pick.choice(sorted(self.running))]
+        self.dispatcher.started(lease, self.now)
+        if self.mates(lease):
+            self.winner.setdefault(lease.request.id, lease.id)
+
+    @precondition(lambda self: self.running)
+    @rule(pick=st.randoms(use_true_random=False))
+    def hedge(self, pick: Random) -> None:
+        lease = self.running[pick.choice(sorted(self.running))]
+        at, before = self.dispatcher.hedge_at(lease), self.dispatcher.snapshot(self.now)
+        twin = self.dispatcher.hedge(lease, self.now)
+        if twin is None:
+            return
+        assert lease.request.id not in self.hedged, "twice"
+        assert (at, twin.request, twin.attempt) == (lease.granted + 0.2, lease.request, lease.attempt + 1)
+        assert twin.backend != lease.backend
+        (account,) = [a for a in before.accounts if a.name == twin.account]
+        assert all(room.used < 0.85 * room.limit for room in account.rooms), "not cold"
+        (backend,) = [b for b in before.backends if b.name == twin.backend]
+        assert (backend.breaker, backend.available) == ("closed", True)
+        self.hedged[lease.request.id] = twin.reserved
+        assert sum(self.hedged.values()) <= 0.5 * self.surged + 1e-6, "over the budget"
+        self.run(twin)
 
     @precondition(lambda self: self.running)
     @rule(pick=st.randoms(use_true_random=False), tokens=st.integers(1, 900))
@@ -232,24 +245,32 @@ class Walk(RuleBasedStateMachine):
     @rule(pick=st.randoms(use_true_random=False), outcome=st.sampled_from(OUTCOMES), promptly=st.booleans())
     def settle(self, pick: Random, outcome: Outcome, promptly: bool) -> None:
         lease = self.running.pop(pick.choice(sorted(self.running)))
-        if outcome == Abandoned() or outcome in (Failed("timeout"), Failed("stall", retryable=False)):
+        if outcome in (Abandoned(), Beaten(), Failed("timeout"), Failed("stall", retryable=False)):
             self.hung_up.append((self.now, lease.account))
         verdict = self.dispatcher.settle(lease, outcome, self.now)
-        if isinstance(outcome, Served | Rejected | Abandoned) or outcome == Failed("stall", retryable=False):
+        if isinstance(outcome, Served | Rejected | Abandoned | Beaten) or outcome == Failed("stall", retryable=False):
             assert verdict is None
         self.dead.append(lease)
-        self.note(lease.request, verdict)
+        mates = self.mates(lease)
+        if mates or self.winner.get(lease.request.id, lease.id) != lease.id:
+            assert verdict is None, "the request is another's"
+        if mates and isinstance(outcome, Served):
+            self.winner.setdefault(lease.request.id, lease.id)
+        if not mates:
+            self.note(lease.request, verdict)
         if promptly:
             self.call_due()
 
     @precondition(lambda self: self.dead)
     @rule()
     def use_a_dead_lease(self) -> None:
-        before = repr(self.dispatcher.snapshot(self.now))
+        before, dispatcher = repr(self.dispatcher.snapshot(self.now)), self.dispatcher
         for use in (
-            lambda: self.dispatcher.started(self.dead[-1], self.now),
-            lambda: self.dispatcher.progress(self.dead[-1], 1, self.now),
-            lambda: self.dispatcher.settle(self.dead[-1], Served(), self.now),
+            lambda: dispatcher.started(self.dead[-1], self.now),
+            lambda: dispatcher.progress(self.dead[-1], 1, self.now),
+            lambda: dispatcher.settle(self.dead[-1], Served(), self.now),
+            lambda: dispatcher.hedge_at(self.dead[-1]),
+            lambda: dispatcher.hedge(self.dead[-1], self.now),
         ):
             with pytest.raises(LeaseEnded):
                 use()
@@ -332,18 +353,21 @@ class Walk(RuleBasedStateMachine):
         if not hasattr(self, "now"):
             return
         view = self.dispatcher.snapshot(self.now)
-        assert view.totals.in_flight == len(self.running)
+        requests = {lease.request.id for lease in self.running.values()}
+        assert view.totals.in_flight == len(requests)
+        assert view.totals.hedged == len(self.hedged)
+        assert view.totals.hedge_tokens == sum(self.hedged.values())
         doomed = len(self.dispatcher._doomed)
         assert view.totals.waiting + doomed == len(self.waiting)
         assert len(self.dispatcher._waiting) == len(self.dispatcher._tickets) == view.totals.waiting
-        assert self.offered == view.totals.offered == len(self.ended) + len(self.running) + len(self.waiting)
+        assert self.offered == view.totals.offered == len(self.ended) + len(requests) + len(self.waiting)
         assert len(set(self.ended)) == len(self.ended)
         for account in view.accounts:
             assert account.in_flight == sum(lease.account == account.name for lease in self.running.values())
             assert account.reserved_tokens >= 0
         for backend in view.backends:
             c = backend.counters
-            endings = c.served + c.limited + c.overloaded + c.failed + c.unusable + c.rejected + c.abandoned
+            endings = c.served + c.limited + c.overloaded + c.failed + c.unusable + c.rejected + c.abandoned + c.beaten
             assert c.granted == endings + backend.in_flight
 
     def teardown(self) -> None:
