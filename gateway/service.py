@@ -38,7 +38,8 @@ class Attempt:
     """The record of one try on one backend: what was leased, when things happened, how it ended.
 
     Times are seconds on the gateway's monotonic clock; 0.0 means "did not happen". A request's story is its
-    list of attempts: response headers, metrics, logs and error details are all folds over it.
+    list of attempts: response headers, metrics, logs and error details are all folds over it. They are in the order
+    in which they were sent, but for one: an attempt that answers stands last, also if a hedge was sent after it.
     """
 
     __slots__ = ("ended", "first_byte", "first_token", "lease", "outcome", "sent", "tokens", "usage")

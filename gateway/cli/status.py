@@ -63,6 +63,7 @@ def _show(status: dict[str, Any]) -> None:
     console.print(
         f"spillgate {status['version']}, configuration {status['configuration']}: "
         f"{totals['in_flight']} in flight, {totals['waiting']} waiting, {totals['offered']} offered since start"
+        + (f", {totals['hedged']} hedged ({totals['hedges_won']} won)" if totals["hedged"] else "")
     )
     if status["reload_error"]:
         console.print(f"[red]the last reload was rejected:[/red]\n{status['reload_error']}", highlight=False)

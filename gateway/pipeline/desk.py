@@ -82,6 +82,13 @@ class Desk:
                 self.pump()
             raise
 
+    def hedge(self, lease: Lease) -> Lease | None:
+        """A second lease for a request that is slow to its first token, if that is worth it."""
+        now = self.clock()
+        if now >= self.fence:
+            self.refresh(now)
+        return self.dispatcher.hedge(lease, now)
+
     def settle(self, lease: Lease, outcome: Outcome) -> Verdict | None:
         verdict = self.dispatcher.settle(lease, outcome, self.clock())
         if self._waiting:

@@ -9,19 +9,30 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from gateway.core.nouns import Abandoned, Failed, Go, Lease, Outcome, Overloaded, Request, Served, Verdict, Wait
+from gateway.core.nouns import (
+    Abandoned,
+    Beaten,
+    Failed,
+    Go,
+    Lease,
+    Outcome,
+    Overloaded,
+    Request,
+    Served,
+    Verdict,
+    Wait,
+)
 from gateway.errors import RequestError, UpstreamRejected
 from gateway.pipeline.deadline import Deadline
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.faults import exhausted, refused
+from gateway.pipeline.hedge import Failure, Races
 from gateway.pipeline.live import Line, Live
 from gateway.pipeline.relay import StreamBody
 from gateway.service import Attempt, Call, Headers, Response
 from gateway.upstream.base import Reply, UpstreamError
 from gateway.wire import rateheaders, sse
-from gateway.wire.dialect import Signal
 from gateway.wire.refusals import classify, client_error, failed_finish, in_band, outcome
 from gateway.wire.usage import summarise
 
@@ -31,15 +42,6 @@ MAX_HELD = 1024 * 1024
 _JSON: Headers = [(b"content-type", b"application/json")]
 _STREAM: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 _NO_HEADERS: dict[str, str] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An attempt that did not reach the client: how it ended, and what the cloud said if it said something."""
-
-    outcome: Outcome
-    signal: Signal | None = None
-    timeout: str = ""
 
 
 class Dispatch:
@@ -52,6 +54,7 @@ class Dispatch:
         self._live = live
         self._desk = desk
         self._wall = wall
+        self._races = Races(desk, self._attempt)
 
     async def __call__(self, call: Call) -> Response:
         call.request = request = self._request(call)
@@ -59,11 +62,14 @@ class Dispatch:
         failure: Failure | None = None
         while verdict is not None:
             lease = await self._lease(call, verdict, failure)
-            result = await self._attempt(call, lease)
+            if lease.policy in self._live.hedging and (at := self._desk.dispatcher.hedge_at(lease)) is not None:
+                result, verdict = await self._races.run(call, lease, at)
+            else:
+                result = await self._attempt(call, lease)
+                verdict = None if isinstance(result, Response) else self._desk.settle(lease, result.outcome)
             if isinstance(result, Response):
                 return result
             failure = result
-            verdict = self._desk.settle(lease, failure.outcome)
         assert failure is not None
         raise _final(call, failure)
 
@@ -109,8 +115,7 @@ class Dispatch:
         except UpstreamError as error:
             result = Failure(Failed("connect" if error.phase == "connect" else "server"))
         except BaseException as error:
-            gone = isinstance(error, asyncio.CancelledError)
-            self._note(attempt, Failure(Abandoned() if gone else Failed("protocol", retryable=False)))
+            self._note(attempt, Failure(_interrupted(call, error)))
             self._desk.settle(lease, attempt.outcome or Abandoned())
             raise
         finally:
@@ -225,6 +230,8 @@ class Dispatch:
     ) -> Response:
         attempt.first_token = now = self._desk.clock()
         self._desk.dispatcher.started(attempt.lease, now)
+        if self._races.running:
+            self._races.won(call, attempt)
         body = StreamBody(call, attempt, line, reply, self._live, self._desk)
         body.start(held, splitter)
         return Response(200, _STREAM, body)
@@ -243,6 +250,13 @@ def _user(call: Call) -> bytes:
         return b'"' + caller.user_id.encode() + b'"' if caller.user_id else b""
     own = hashlib.sha256(caller.user_id.encode() + b"\0" + chat.user_id).hexdigest()[:32]
     return f'"{caller.user_id}-{own}"'.encode()
+
+
+def _interrupted(call: Call, error: BaseException) -> Outcome:
+    """How an attempt ended that was not let end: by its twin, by its client, or by a fault of ours."""
+    if not isinstance(error, asyncio.CancelledError):
+        return Failed("protocol", retryable=False)
+    return Beaten() if any(attempt.first_token for attempt in call.attempts) else Abandoned()
 
 
 def _hang_up(holder: list[Reply]) -> None:

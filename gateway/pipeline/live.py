@@ -62,6 +62,8 @@ class Live:
         self.roster = roster.EMPTY
         self.index = roster.Index()
         self.open = not closed
+        self.hedging: frozenset[str] = frozenset()
+        """the policies that hedge"""
         self.max_body = 16 * 1024 * 1024
 
     @property
@@ -88,6 +90,7 @@ class Live:
         self.names = {alias: model.name for model in plan.models.values() for alias in (model.name, *model.aliases)}
         self.policies = plan.policies
         self.policy_of = {model.name: model.policy for model in plan.models.values()}
+        self.hedging = frozenset(policy.name for policy in plan.policies.values() if policy.hedge is not None)
         self.accounts_of = {model: _accounts(plan, policy) for model, policy in self.policy_of.items()}
         self.max_body = compiled.max_body
         self.compiled = compiled

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.errors import RequestError
-from gateway.service import Call, Headers, Response, Service
+from gateway.service import Attempt, Call, Headers, Response, Service
 from gateway.wire.envelope import encode_error, retry_after
 
 Fold = Callable[[Call], None]
@@ -41,15 +41,26 @@ def error_response(error: RequestError) -> Response:
 
 
 def overhead(call: Call) -> float:
-    """Seconds the gateway itself took until it answered: all the time that was neither queue nor cloud."""
-    upstream = 0.0
-    for attempt in call.attempts:
-        upstream += (attempt.first_token or attempt.ended or call.responded) - attempt.sent
+    """Seconds the gateway itself took until it answered: all the time that was neither queue nor cloud.
+
+    Attempts that ran beside each other took their time once.
+    """
+    upstream = until = 0.0
+    attempts = call.attempts
+    for attempt in attempts if len(attempts) < 2 else sorted(attempts, key=_sent):
+        end = attempt.first_token or attempt.ended or call.responded
+        if end > until:
+            upstream += end - (max(until, attempt.sent))
+            until = end
     return max(0.0, call.responded - call.received - call.queued - upstream)
 
 
+def _sent(attempt: Attempt) -> float:
+    return attempt.sent
+
+
 def routing_headers(call: Call) -> Headers:
-    """`x-request-id` and the `x-spillgate-*` headers. The backend is the one tried last, empty if none was."""
+    """`x-request-id` and the `x-spillgate-*` headers. The backend is the one that answers, or was tried last, or ""."""
     last = call.attempts[-1].lease if call.attempts else None
     return [
         (b"x-request-id", call.id.encode()),

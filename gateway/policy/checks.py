@@ -134,6 +134,21 @@ def _named(policy: PolicyWord) -> Iterable[str]:
     return (backend for tier in policy.tiers for backend in tier.backends)
 
 
+def check_hedges(read: Read, problems: Problems) -> None:
+    """A hedge needs somebody to ask, a second attempt, and time in which it may help."""
+    for name, policy in read.document.policies.items():
+        hedge = policy.hedge
+        if hedge is None:
+            continue
+        path = ("policies", name, "hedge")
+        if policy.retry.attempts < 2:
+            problems.warn(read.at(*path), path, "has no effect: `retry.attempts` allows one attempt only")
+        elif len(set(_named(policy))) < 2:
+            problems.warn(read.at(*path), path, "has no effect: there is no second backend to ask")
+        elif hedge.after is not None and hedge.after >= policy.first_token_timeout:
+            problems.warn(read.at(*path), path, "has no effect: `first_token_timeout` ends the first attempt before")
+
+
 _PLAIN = {"budget": TenantWord().budget, "weight": TenantWord().weight}
 
 
@@ -142,7 +157,7 @@ def check_in_effect(read: Read, problems: Problems) -> None:
     document = read.document
     paths: list[tuple[str, ...]] = []
     for name, policy in document.policies.items():
-        wanted = {"hedge": policy.hedge, "affinity": policy.affinity != "none", "cache": policy.cache}
+        wanted = {"affinity": policy.affinity != "none", "cache": policy.cache}
         paths += [("policies", name, key) for key, value in wanted.items() if value]
     for name, tenant in document.tenants.items():
         paths += [("tenants", name, key) for key in ("budget", "weight") if getattr(tenant, key) != _PLAIN[key]]

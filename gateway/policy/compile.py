@@ -9,6 +9,7 @@ from gateway.core.nouns import (
     Backend,
     BreakerRules,
     Condition,
+    HedgeRules,
     Limits,
     Model,
     Plan,
@@ -34,6 +35,7 @@ def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, 
     checks.check_models(read, problems)
     checks.check_serves(read, problems)
     checks.check_tiers(read, problems)
+    checks.check_hedges(read, problems)
     checks.check_in_effect(read, problems)
     limits = checks.accounts(read, problems)
     connections = doors.connections(read, presets, problems)
@@ -92,6 +94,7 @@ def _policy(read: Read, name: str, word: PolicyWord, problems: Problems) -> Poli
         breaker=BreakerRules(
             breaker.consecutive, breaker.share, breaker.samples, breaker.window, breaker.open_for, breaker.longest
         ),
+        hedge=None if word.hedge is None else HedgeRules(word.hedge.budget, word.hedge.after),
     )
 
 

@@ -185,9 +185,19 @@ class BreakerWord(Struct, frozen=True):
 
 
 class HedgeWord(Struct, frozen=True):
-    """A second attempt beside a slow first one."""
+    """A second attempt beside one that is slow to its first token; whichever brings it first answers. Streams only."""
 
-    budget: Annotated[float, share("Share of requests that may be sent twice.")] = 0.02
+    budget: Annotated[float, share("Tokens sent twice, as a share of the tokens that this policy sends.")] = 0.02
+    after: (
+        Annotated[
+            float,
+            duration(
+                "So long after the first was sent. Default: what 95 of 100 first tokens of its backend take at most.",
+                above=0,
+            ),
+        ]
+        | None
+    ) = None
 
 
 class CacheWord(Struct, frozen=True):
@@ -211,7 +221,7 @@ class PolicyWord(Struct, frozen=True):
     total_timeout: Annotated[float, duration("For a whole answer.", above=0)] = 1800.0
     retry: Annotated[RetryWord, about("Repeating what failed.")] = field(default_factory=RetryWord)
     breaker: Annotated[BreakerWord, about("Leaving alone what fails.")] = field(default_factory=BreakerWord)
-    hedge: Annotated[HedgeWord, about("Asking twice.")] | None = None
+    hedge: Annotated[HedgeWord, about("Asking twice. Left out: never.")] | None = None
     affinity: Annotated[
         Literal["none", "prefix"], about("`prefix`: prefer the backend whose cache knows this prompt's beginning.")
     ] = "none"

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from gateway import __version__
-from gateway.core.views import FleetView
+from gateway.core.views import FleetView, TotalsView
 from gateway.telemetry.metrics import Metrics
 
 
@@ -48,8 +48,15 @@ class _Snapshot(Collector):
         for reason, count in self._fleet.totals.refused.items():
             refused.add_metric([reason], count)
         yield refused
+        yield from _hedges(self._fleet.totals)
         if self._shared is not None:
             yield from _shared_state(self._shared)
+
+
+def _hedges(totals: TotalsView) -> Iterable[Metric]:
+    yield CounterMetricFamily("spillgate_hedges", "Second attempts beside a slow first one.", totals.hedged)
+    yield CounterMetricFamily("spillgate_hedges_won", "Hedges that brought the first token.", totals.hedges_won)
+    yield CounterMetricFamily("spillgate_hedge_tokens", "Tokens that hedges were reserved.", totals.hedge_tokens)
 
 
 def _shared_state(shared: Shared) -> Iterable[Metric]:

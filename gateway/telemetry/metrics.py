@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from gateway.core.nouns import Outcome, Served
+from gateway.core.nouns import Beaten, Outcome, Served
 from gateway.service import Attempt, Call
 
 if TYPE_CHECKING:
@@ -62,7 +62,10 @@ class Metrics:
             return
         for attempt in call.attempts:
             self._attempt(call.model, attempt)
-        if len(call.attempts) > 1 and len({attempt.lease.backend for attempt in call.attempts}) > 1:
+        if (
+            len(call.attempts) > 1
+            and len({a.lease.backend for a in call.attempts if type(a.outcome) is not Beaten}) > 1
+        ):
             self.spilled[call.model] += 1
         self.duration[call.model].add(call.ended - call.received)
         self.queued[class_].add(call.queued)
@@ -106,7 +109,7 @@ class Metrics:
             (([b, k], n) for (b, k), n in self.tokens.items()),
         )  # fmt: skip
         yield counter(
-            "spillgate_spilled_requests", "Requests that were tried on more than one backend.", ["model"],
+            "spillgate_spilled_requests", "Requests tried on more than one backend, but for hedges.", ["model"],
             (([m], n) for m, n in self.spilled.items()),
         )  # fmt: skip
         yield counter(

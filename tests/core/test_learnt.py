@@ -94,6 +94,8 @@ def test_a_refusal_for_too_many_at_once_is_learnt_and_told_to_others(world: Any)
     other = learning(world, a=Limits(streams=50))
     other.apply(Learned({"a": Lesson(10.0, None, 30.0, None, version=1), "gone": Lesson()}), 0.0)
     assert [(room.kind, room.limit) for room in account(other, 0.0).rooms] == [("streams", 10), ("rpm", 30)]
+    other.apply(Learned({"a": Lesson(5.0, None, 20.0, None, version=1)}), 0.0)
+    assert [room.limit for room in account(other, 0.0).rooms] == [10, 30], "not newer than what is known"
     deaf = world.dispatcher(a=Limits(streams=50))
     deaf.apply(Learned({"a": Lesson(10.0, version=1)}), 0.0)
     assert deaf.lessons() == {}

@@ -59,12 +59,13 @@ class House:
         self.ended: list[Call] = []
         self.loop = loop
         self.limit = Limit(self.live, loop.time)
+        self.dispatch = Dispatch(self.live, self.desk, lambda: 1.8e9)
         self.service = stack(
             Observe(loop.time, self.ended.append),
             Authenticate(self.live, lambda: 1.8e9),
             Understand(self.live),
             self.limit,
-            endpoint=Dispatch(self.live, self.desk, lambda: 1.8e9),
+            endpoint=self.dispatch,
         )
         self._serial = 0
 

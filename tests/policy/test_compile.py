@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from gateway.core.nouns import Account, Limits, Model, Price, Request, RetryRules
+from gateway.core.nouns import Account, HedgeRules, Limits, Model, Price, Request, RetryRules
 from gateway.errors import DocumentError
 from gateway.policy.compiled import Compiled, Connection, PresetInfo
 from gateway.policy.load import load_text
@@ -44,6 +44,16 @@ def test_everything_arrives_where_it_belongs(valid: str, compile_text: Compile) 
     assert compiled.connections["ark"].base_url == "https://ark.example/api/v3"
     assert compiled.connections["ark"].key == "ark-key-nobody-may-see"
     assert (compiled.max_body, compiled.currency, compiled.warnings) == (2**24, "CNY", ())
+
+
+def test_hedges_are_asked_for(valid: str, compile_text: Compile) -> None:
+    assert compile_text(valid).plan.policies["surge"].hedge is None
+    found = compile_text(valid.replace("    retry:", "    hedge: {}\n    retry:"))
+    assert (found.plan.policies["surge"].hedge, found.warnings) == (HedgeRules(0.02, None), ())
+    found = compile_text(valid.replace("    retry:", "    hedge: {budget: 0.05, after: 1500ms}\n    retry:"))
+    assert found.plan.policies["surge"].hedge == HedgeRules(0.05, 1.5)
+    late = compile_text(valid.replace("    retry:", "    hedge: {after: 60s}\n    retry:"))
+    assert [str(w) for w in late.warnings if "`first_token_timeout` ends the first attempt" in str(w)]
 
 
 def test_a_condition_is_compiled(valid: str, compile_text: Compile) -> None:
@@ -133,7 +143,8 @@ def test_prices_in_two_currencies_are_not_compared(compile_text: Compile) -> Non
 @pytest.mark.parametrize(
     ("old", "new", "warning"),
     [
-        ("{tiers:", "{hedge: {}, tiers:", "5:10: policies.only.hedge: understood, but not in effect"),
+        ("{tiers:", "{hedge: {}, tiers:", "5:10: policies.only.hedge: has no effect: there is no second backend"),
+        ("{tiers:", "{hedge: {}, retry: {attempts: 1}, tiers:", "has no effect: `retry.attempts` allows one attempt"),
         ("{tiers:", "{affinity: prefix, tiers:", "5:10: policies.only.affinity: understood, but not in effect"),
         ("{tiers:", "{cache: {ttl: 10m}, tiers:", "5:10: policies.only.cache: understood, but not in effect"),
         (
