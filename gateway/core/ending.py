@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.core.meter import LINGER
 from gateway.core.nouns import Abandoned, Beaten, Failed, Limited, Outcome, Overloaded, Rejected, Served, Unusable
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ RETURN = (1.0, 1.6)
 LEAST_RETURN, MOST_RETURN = 1.0, 6.0
 """A backend whose breaker has closed comes back to its whole limit in the time for which it was left alone
 last, bounded (seconds), times a factor drawn by chance: replicas and backends must not return as one."""
+
+MOST_LINGER = 30.0
+"""Seconds for which the slot of an attempt that was beaten is kept at most."""
+LEAST_TRACE = 5.0
+"""Seconds for which a first token that is no longer awaited is at least remembered as overdue."""
 
 Broken = Limited | Overloaded | Failed | Unusable | Rejected | Abandoned | Beaten
 
@@ -67,7 +73,7 @@ def _served(ticket: Ticket, outcome: Served, now: float, rng: Random) -> None:
     seat, lease = ticket.seat, ticket.lease
     standing, meter = seat.standing, seat.meter
     standing.in_flight -= 1
-    meter.release(ticket.unspent, now, False)
+    meter.release(ticket.unspent, now)
     meter.unwatch(lease.id, ticket.total, now)
     if not ticket.begun:
         _accepted(ticket, now, rng)
@@ -99,8 +105,13 @@ def _broken(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> bool:
     """It ended otherwise."""
     standing, meter = ticket.seat.standing, ticket.seat.meter
     standing.in_flight -= 1
-    meter.release(ticket.unspent, now, _we_hung_up(outcome))
-    meter.unwatch(ticket.lease.id, ticket.total, now)
+    linger = _lingers(ticket, outcome, now)
+    meter.release(ticket.unspent, now, linger)
+    if isinstance(outcome, Beaten) and not ticket.begun and meter.learner is not None:
+        meter.held -= ticket.total
+        meter.learner.forsake(ticket.lease.id, now + max(linger, LEAST_TRACE))
+    else:
+        meter.unwatch(ticket.lease.id, ticket.total, now)
     standing.tally.tokens += ticket.flowed
     if ticket.trial:
         # Before anything is learnt, so that a pause that this ending brings stands.
@@ -175,7 +186,14 @@ def _accepted(ticket: Ticket, now: float, rng: Random) -> bool:
     return closed or unlocked
 
 
-def _we_hung_up(outcome: Broken) -> bool:
-    """Did we close the connection, so that the cloud learns of it a moment later?"""
-    ours = isinstance(outcome, Abandoned | Beaten)
-    return ours or (isinstance(outcome, Failed) and outcome.kind in ("timeout", "stall"))
+def _lingers(ticket: Ticket, outcome: Broken, now: float) -> float:
+    """For how long the slot is kept: a moment if we closed the connection, so that the cloud learns of it.
+
+    Who was beaten keeps its slot for as long as its answer would have taken. Else a backend that hedges are taken away
+    from would look idle, be preferred for it, and make slow what others would have served.
+    """
+    if isinstance(outcome, Beaten):
+        lasts = ticket.seat.standing.duration.value or 0.0
+        return max(LINGER, min(lasts - (now - ticket.lease.granted), MOST_LINGER))
+    hung_up = isinstance(outcome, Abandoned) or (isinstance(outcome, Failed) and outcome.kind in ("timeout", "stall"))
+    return LINGER if hung_up else 0.0

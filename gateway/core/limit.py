@@ -53,7 +53,7 @@ class Learner:
     """One account's limits in streams and tokens. The meter tells it everything and asks `cap`."""
 
     __slots__ = (
-        "_accepted", "_anchor_by", "_anchoring", "_backoff", "_begins", "_cut", "_ends", "_grown", "_hard",
+        "_accepted", "_anchor_by", "_anchoring", "_backoff", "_begins", "_cut", "_ends", "_forsaken", "_grown", "_hard",
         "_last_begun", "_looked", "_looked_at_pace", "_probe_at", "_probing", "_ran", "_scout_at", "_scouts", "_spared",
         "_told", "_wins", "begun", "ceiling", "holding", "limit", "pace", "probe", "tokens", "trusted", "turn",
         "unheard", "version", "volley", "why",
@@ -62,6 +62,7 @@ class Learner:
     def __init__(self, learn: Learn, declared: float | None) -> None:
         self.pace = Pace()
         self.unheard: dict[int, float] = {}
+        self._forsaken: dict[int, float] = {}
         self.begun = 0
         self.ceiling = inf
         self.probe = True
@@ -166,6 +167,7 @@ class Learner:
             self._anchor_by = now + ANCHOR_TIME
         if number > self._last_begun:
             self._last_begun = number
+        self._forget(now)
         if self.holding:
             self._begins += 1
             self._review(now)
@@ -181,6 +183,18 @@ class Learner:
         if self.holding:
             self._ends += 1
             self._review(now)
+
+    def forsake(self, number: int, until: float) -> None:
+        """A hedge was quicker: nobody awaits this one's first token. It is still a sign of a queue, until a younger one
+        begins or that time has come; else a cloud that requests are taken away from would never be seen to queue."""
+        if number in self.unheard:
+            self._forsaken[number] = until
+
+    def _forget(self, now: float) -> None:
+        if self._forsaken:
+            for number in [n for n, until in self._forsaken.items() if n < self._last_begun or until <= now]:
+                del self._forsaken[number]
+                self.unheard.pop(number, None)
 
     def gap(self, streams: float, seconds: float, now: float) -> None:
         """Seconds per token of one stream, lately, while so many ran."""
@@ -213,6 +227,7 @@ class Learner:
         """Time has passed: is somebody overdue, may more be tried? `full`: the limit is in use."""
         if self._anchoring and (self.pace.anchored or now >= self._anchor_by):
             self._anchoring = False
+        self._forget(now)
         if self.holding:
             self._review(now)
             self._scout(now)

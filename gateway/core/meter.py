@@ -7,7 +7,7 @@ reservation simply fills the window (debt). `tps` reserves only the prompt: a se
 
 Rules
 - `in_flight` and `reserved` change in `take`, `flow` and `release` only, and are 0 when no lease lives.
-- A slot whose connection *we* closed is kept `LINGER` longer, since the cloud learns of it a moment later.
+- A slot whose connection *we* closed is kept `LINGER` longer at least: the cloud learns of it a moment later.
 - `cooling_until` is 0, or the time before which nothing is sent; `inf` while a single request tries the key.
 - Strikes of one kind lengthen the pause only if the struck request was sent after the pause before: a volley of
   refusals is one piece of news.
@@ -15,6 +15,7 @@ Rules
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from math import inf
 
@@ -135,12 +136,12 @@ class Meter:
         for window in self._token_windows:
             window.add(tokens, now)
 
-    def release(self, unspent: int, now: float, linger: bool) -> None:
-        """A lease ended; `linger`: we closed the connection."""
+    def release(self, unspent: int, now: float, linger: float = 0.0) -> None:
+        """A lease ended; `linger`: seconds for which its slot is kept."""
         self.in_flight -= 1
         self.reserved -= unspent
         if linger:
-            self._ghosts.append(now + LINGER)
+            insort(self._ghosts, now + linger)
             self.turn = min(self.turn, self._ghosts[0])
 
     # --- what the learner sees --------------------------------------------------------------------------
@@ -161,8 +162,7 @@ class Meter:
             return
         if stream:
             learner.sent(lease, due)
-            if due < self.turn:
-                self.turn = due
+            self.turn = min(self.turn, due)
         else:
             learner.sent_blind()
         if learner.gating:

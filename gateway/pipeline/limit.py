@@ -61,7 +61,7 @@ class Limit:
         spent = usage.completion if usage else (used.tokens if used else 0)
         if spent:
             meter.flow(spent, min(spent, answer), now)
-        meter.release(max(0, answer - spent), now, linger=False)
+        meter.release(max(0, answer - spent), now)
         if usage is not None:
             meter.correct(usage.prompt - prompt, then, now)
         elif used is None or not used.first_token:

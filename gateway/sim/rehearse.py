@@ -3,13 +3,15 @@
 Deterministic for a seed, so that a change of a rule shows in the figures and nothing else does. It reports to the
 dispatcher what the live pipeline would: streams have started with their first token and progress in batches; plain
 answers are only settled; a refused connection and a torn one are failures; nothing that has begun is tried again.
+A hedge is asked for when the dispatcher said so; of the two, the one that does not begin first leaves its cloud.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from math import inf
 from random import Random
 
@@ -21,9 +23,11 @@ from gateway.core.dispatcher import Dispatcher
 from gateway.core.nouns import (
     Account,
     Backend,
+    Beaten,
     BreakerRules,
     Failed,
     Go,
+    HedgeRules,
     Learn,
     Lease,
     Limited,
@@ -69,11 +73,13 @@ def plan_of(
     breaker: BreakerRules | None = None,
     limits: Mapping[str, Limits] | None = None,
     learn: Learn = "off",
+    hedge: HedgeRules | None = None,
 ) -> Plan:
     """One tier over the whole fleet, every limit declared truly unless `limits` says otherwise."""
     declared = limits or {}
     names = tuple(profile.name for profile in fleet.clouds)
-    policy = Policy("surge", (Tier(names),), QueueRules(terms.patience, max_length), breaker=breaker or BreakerRules())
+    queue = QueueRules(terms.patience, max_length)
+    policy = Policy("surge", (Tier(names),), queue, breaker=breaker or BreakerRules(), hedge=hedge)
     return Plan(
         models={MODEL: Model(MODEL, policy.name)},
         backends={
@@ -103,6 +109,8 @@ class _Ride:
     queued: float = 0.0
     waiting_since: float | None = None
     lease: Lease | None = None
+    tries: dict[Ticket, Lease] = field(default_factory=dict)
+    attempts: int = 0
     first: float | None = None
     unreported: int = 0
     reported: float = 0.0
@@ -133,6 +141,7 @@ class _Shell:
         self.records: list[Record] = []
         self.running: dict[Ticket, _Ride] = {}
         self.waiting: dict[str, _Ride] = {}
+        self.hedges: list[tuple[float, int, _Ride]] = []
         self._stage = stage
 
     def arrive(self, need: Need, now: float) -> None:
@@ -153,21 +162,34 @@ class _Shell:
             for request, verdict in self.dispatcher.due(now):
                 self._carry(self.waiting[request.id], verdict, now)
 
+    def hedge(self, now: float) -> None:
+        """Ask for the second attempts whose time has come."""
+        while self.hedges and self.hedges[0][0] <= now:
+            _, number, ride = heappop(self.hedges)
+            first = next((lease for lease in ride.tries.values() if lease.id == number), None)
+            lease = self.dispatcher.hedge(first, now) if first is not None and ride.first is None else None
+            if lease is not None and (refused := self._send(ride, lease, now)) is not None:
+                self.dispatcher.settle(lease, refused, now)
+
     def seen(self, event: Event) -> None:
-        ride = self.running[event.ticket]
-        assert ride.lease is not None
+        ride = self.running.get(event.ticket)
+        if ride is None:  # it was hung up on in this very instant
+            return
+        ride.lease = lease = ride.tries[event.ticket]
         if event.kind == "tokens":
-            self._tokens(ride, ride.lease, event)
+            self._tokens(ride, lease, event)
         if not event.ends:
             return
-        del self.running[event.ticket]
+        del self.running[event.ticket], ride.tries[event.ticket]
         if event.kind == "finish":
             usage = Usage(event.ticket.ask.prompt, event.ticket.produced)
-            self.dispatcher.settle(ride.lease, Served(usage), event.at)
+            self.dispatcher.settle(lease, Served(usage), event.at)
             self._record(ride, event.at, event.ticket.produced)
             return
         begun = ride.need.stream and ride.first is not None
-        verdict = self.dispatcher.settle(ride.lease, Failed("server", retryable=not begun), event.at)
+        verdict = self.dispatcher.settle(lease, Failed("server", retryable=not begun), event.at)
+        if ride.tries:
+            return
         if verdict is None:
             self._record(ride, event.at, event.ticket.produced, reason=event.kind)
         else:
@@ -180,11 +202,32 @@ class _Shell:
             ride.first = event.at
             self.dispatcher.started(lease, event.at)
             ride.reported = event.at
+            if len(ride.tries) > 1:
+                self._hang_up(ride, event)
         ride.unreported += event.count
         if ride.unreported >= REPORT_EVERY or event.at >= ride.reported + REPORT_AFTER:
             self.dispatcher.progress(lease, ride.unreported, event.at)
             ride.unreported = 0
             ride.reported = event.at
+
+    def _hang_up(self, ride: _Ride, event: Event) -> None:
+        """One has begun: the other leaves its cloud."""
+        for ticket, lease in [found for found in ride.tries.items() if found[0] is not event.ticket]:
+            self._stage.clouds[lease.backend].leave(ticket, event.at)
+            del self.running[ticket], ride.tries[ticket]
+            self.dispatcher.settle(lease, Beaten(), event.at)
+
+    def _send(self, ride: _Ride, lease: Lease, now: float) -> Outcome | None:
+        """Send it to its cloud; how that ended if it was refused."""
+        ride.attempts += 1
+        cloud = self._stage.clouds[lease.backend]
+        self.watch.sent(cloud, now)
+        answer = cloud.arrive(Ask(ride.need.prompt, ride.need.answer), now)
+        if not isinstance(answer, Admitted):
+            return _ending(answer)
+        self.running[answer.ticket] = ride
+        ride.tries[answer.ticket] = lease
+        return None
 
     def _carry(self, ride: _Ride, verdict: Verdict | None, now: float) -> None:
         if ride.waiting_since is not None:
@@ -193,13 +236,12 @@ class _Shell:
             del self.waiting[ride.request.id]
         while isinstance(verdict, Go):
             lease = ride.lease = verdict.lease
-            cloud = self._stage.clouds[lease.backend]
-            self.watch.sent(cloud, now)
-            answer = cloud.arrive(Ask(ride.need.prompt, ride.need.answer), now)
-            if isinstance(answer, Admitted):
-                self.running[answer.ticket] = ride
+            refused = self._send(ride, lease, now)
+            if refused is None:
+                if (at := self.dispatcher.hedge_at(lease)) is not None:
+                    heappush(self.hedges, (at, lease.id, ride))
                 return
-            verdict = self.dispatcher.settle(lease, _ending(answer), now)
+            verdict = self.dispatcher.settle(lease, refused, now)
         if verdict is None:
             self._record(ride, now, 0, reason="rejected")
         elif isinstance(verdict, Refuse):
@@ -226,7 +268,7 @@ class _Shell:
             first=ride.first,
             queued=ride.queued,
             tokens=tokens,
-            attempts=lease.attempt if lease else 0,
+            attempts=ride.attempts,
             backend=lease.backend if lease else "",
             reason=reason,
             told=told,
@@ -262,11 +304,13 @@ def rehearse(
     now, tick = 0.0, watch.every
     while (coming or shell.running or shell.waiting) and now < until:
         alarm = shell.dispatcher.next_due()
-        now = max(now, min(coming[0].at if coming else inf, stage.next(), inf if alarm is None else alarm, tick))
+        hedge = shell.hedges[0][0] if shell.hedges else inf
+        now = max(now, min(coming[0].at if coming else inf, stage.next(), inf if alarm is None else alarm, tick, hedge))
         for _, event in stage.advance(now):
             shell.seen(event)
         while coming and coming[0].at <= now:
             shell.arrive(coming.popleft(), now)
+        shell.hedge(now)
         shell.due(now)
         if now >= tick:
             watch.tick(shell.dispatcher, stage, now)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.core.budget import TOKENS_KEPT, Allowance
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.latency import Latency
+from gateway.core.limit import Learner
 from gateway.core.nouns import Beaten, HedgeRules, Limits, Served, Tier
 
 
@@ -66,6 +67,58 @@ def test_slow_ones_that_nobody_waited_for_do_not_make_the_rest_look_quick() -> N
     for _ in range(30):
         latency.none_within(4.0, 0.0)
     assert latency.slow() == pytest.approx(4.0, rel=0.06)
+
+
+def test_who_was_beaten_keeps_its_slot_for_as_long_as_its_answer_would_have_taken(world: Any) -> None:
+    """Else a slow backend would look idle for having its requests taken away, and get the next ones too."""
+    dispatcher = world.hedging()
+    meter = dispatcher._fleet.meters["a"]
+    learnt(dispatcher, world, *[8.0] * 10)
+    for now, until in ((10.0, 18.0), (20.0, 28.0)):
+        first = world.go(dispatcher, now)
+        second = dispatcher.hedge(first, now + 2.0)
+        assert second is not None
+        dispatcher.started(second, now + 3.0)
+        dispatcher.settle(first, Beaten(), now + 3.0)
+        assert (meter.in_flight, meter.occupied()) == (0, 1)
+        dispatcher.settle(second, Served(), now + 4.0)
+        meter.settled(until - 0.01)
+        assert meter.occupied() == 1
+        meter.settled(until + 0.01)
+        assert meter.occupied() == 0
+
+
+def test_a_queue_that_hedges_take_requests_from_is_still_seen_as_one(world: Any) -> None:
+    plan = world.plan((Tier(("a",)), Tier(("b",))), {"hedge": HedgeRules(1.0, 2.0)}, a=Limits(), b=Limits())
+    accounts = {name: replace(account, learn="within") for name, account in plan.accounts.items()}
+    dispatcher = Dispatcher(replace(plan, accounts=accounts), Random(1))
+    learner = dispatcher._fleet.meters["a"].learner
+    assert learner is not None
+    learnt(dispatcher, world, *[1.0] * 10)
+    slow = [world.go(dispatcher, 10.0) for _ in range(2)]
+    for first in slow:
+        second = dispatcher.hedge(first, 16.0)
+        assert (first.backend, second is not None) == ("a", True)
+        dispatcher.started(second, 16.0)
+        dispatcher.settle(first, Beaten(), 16.0)
+    assert dispatcher._fleet.meters["a"].held == 0
+    third = world.go(dispatcher, 16.6)
+    assert (third.backend, learner.holding) == ("b", True), "two are overdue there, though nobody awaits them"
+    learner.look(60.0, 0, False)
+    assert not learner.holding, "not for ever"
+    fourth = world.go(dispatcher, 60.0)
+    assert fourth.backend == "a"
+
+
+def test_a_younger_one_that_begins_tells_that_there_is_no_queue(world: Any) -> None:
+    learner = Learner("within", None)
+    learner.sent(1, 5.0)
+    learner.sent(2, 5.0)
+    learner.forsake(1, 100.0)
+    learner.forsake(9, 100.0)
+    assert list(learner.unheard) == [1, 2]
+    learner.first(2, 0, 6.0)
+    assert (list(learner.unheard), learner.begun) == ([], 1)
 
 
 def test_what_is_slow_is_renewed_as_samples_come() -> None:
