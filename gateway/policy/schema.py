@@ -180,8 +180,8 @@ class BreakerWord(Struct, frozen=True):
     share: Annotated[float, share("Opens when this share of recent attempts failed.")] = 0.5
     samples: Annotated[int, count("The share is looked at from this many attempts on.", least=1)] = 20
     window: Annotated[float, duration("How far back `share` looks.", above=0)] = 10.0
-    open_for: Annotated[float, duration("First pause before one request may try again.", above=0)] = 5.0
-    longest: Annotated[float, duration("Longest pause; they double while trying fails.", above=0)] = 300.0
+    open_for: Annotated[float, duration("First pause before one request may try again.", above=0)] = 2.0
+    longest: Annotated[float, duration("Longest pause; they double while trying fails.", above=0)] = 10.0
 
 
 class HedgeWord(Struct, frozen=True):
