@@ -24,7 +24,15 @@ Expected answers (refused, wait, retry) are values in `core`; they become one of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, ClassVar
+
+
+def near_miss(word: str, names: Iterable[str]) -> str | None:
+    """The valid name that somebody probably meant, whatever its case; None when none is near. For messages."""
+    lowered = {name.lower(): name for name in names}
+    near = get_close_matches(word[:200].lower(), lowered, n=1)
+    return lowered[near[0]] if near else None
 
 
 class SpillgateError(Exception):

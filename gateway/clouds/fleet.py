@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import cast, get_args
 
@@ -33,7 +32,7 @@ import yaml
 from gateway.clouds import profiles
 from gateway.clouds.profiles import CHANCES, FATES, HABITS, Answer, Faults, Fleet, Laws, Profile, Style
 from gateway.core.nouns import LIMIT_KINDS, Limits
-from gateway.errors import SpillgateError
+from gateway.errors import SpillgateError, near_miss
 
 Reader = Callable[[object], object]
 Vocabulary = Mapping[str, Reader]
@@ -136,10 +135,8 @@ def _one_of(*words: str) -> Reader:
     def read(value: object) -> object:
         if value in words:
             return value
-        near = get_close_matches(str(value), words, 1)
-        raise ValueError(
-            f"one of {', '.join(word or '(empty)' for word in words)}" + (f" ({near[0]}?)" if near else "")
-        )
+        near = near_miss(str(value), words)
+        raise ValueError(f"one of {', '.join(word or '(empty)' for word in words)}" + (f" ({near}?)" if near else ""))
 
     return read
 
@@ -203,8 +200,8 @@ def _read(
             except ValueError as error:
                 problems.append(f"{here}: expected {error}, not {given!r}")
         elif word not in also:
-            near = get_close_matches(str(word), [*words, *also], 1)
-            problems.append(f"{here}: unknown" + (f"; did you mean {near[0]}?" if near else ""))
+            near = near_miss(str(word), [*words, *also])
+            problems.append(f"{here}: unknown" + (f"; did you mean {near}?" if near else ""))
     return found
 
 

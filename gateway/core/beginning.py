@@ -22,7 +22,7 @@ def begin(ticket: Ticket, seat: Seat, number: int, now: float) -> Lease:
     if standing.blocked_until:
         ticket.probe = standing.enter(now, streamed=ticket.request.stream)
     if meter.cooling_until:
-        ticket.trial = meter.enter()
+        ticket.trial = meter.enter(now)
     meter.take(ticket.prompt, answer, now)
     standing.in_flight += 1
     tally = standing.tally

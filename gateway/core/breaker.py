@@ -21,6 +21,7 @@ Rule: `until` is 0 when closed, `inf` while a streamed probe is out, else the ti
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
@@ -37,7 +38,30 @@ OVERLOADS = 3
 SECOND_LOOK = 1.0
 """Seconds after which a plain probe that has said nothing gets company."""
 
+EARLIER = 0.7
+"""A pause is shortened to this share of it at least, by chance: each replica sends a probe of its own, and a cloud that
+gets up must not be asked by all of them in one moment. Never longer: who has healed waits for us."""
+
 _SLICES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """An attempt that broke, by the rules of the policy that sent it.
+
+    probe     it was the one that should find out
+    overload  the platform said that it is full
+    begun     after its first token: it has been counted already
+    cheap     it took no time (nobody listens), so the next probe need not come later than this one
+    """
+
+    rules: BreakerRules
+    now: float
+    rng: Random
+    probe: bool = False
+    overload: bool = False
+    begun: bool = False
+    cheap: bool = False
 
 
 class Breaker:
@@ -92,37 +116,25 @@ class Breaker:
         self._clear()
         return True
 
-    def failed(
-        self,
-        rules: BreakerRules,
-        probe: bool,
-        now: float,
-        rng: Random,
-        *,
-        overload: bool = False,
-        begun: bool = False,
-        cheap: bool = False,
-    ) -> bool:
-        """An attempt failed (`begun`: after its first token, so it is counted already). True when this opened it.
-
-        `cheap`: the failure took no time (nobody listens), so the next probe need not come later than this one.
-        """
-        probe = probe and self.state == "probing"
+    def failed(self, setback: Setback) -> bool:
+        """An attempt failed. True when this opened it."""
+        rules, now = setback.rules, setback.now
+        probe = setback.probe and self.state == "probing"
         if self.state != "closed" and not probe:
             return False
         if rules.window != self._window:
             self._window = rules.window
             self._forget()
         self._row += 1
-        self._overloads = self._overloads + 1 if overload else 0
-        self._count(1, 0 if begun else 1, now)
-        if not (probe or self._too_many(rules, overload)):
+        self._overloads = self._overloads + 1 if setback.overload else 0
+        self._count(1, 0 if setback.begun else 1, now)
+        if not (probe or self._too_many(rules, setback.overload)):
             return False
-        if not (cheap and probe):
+        if not (setback.cheap and probe):
             self.opened += 1
         self.pause = pause = min(rules.open_for * 2.0 ** min(self.opened - 1, 30), rules.longest)
         self.state = "open"
-        self.until = now + pause * rng.uniform(0.9, 1.1)
+        self.until = now + pause * setback.rng.uniform(EARLIER, 1.0)
         return True
 
     def _too_many(self, rules: BreakerRules, overload: bool) -> bool:

@@ -5,19 +5,25 @@ Accounts that are not known are ignored: a share or a header may be older than t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from gateway.core.comeback import later
 from gateway.core.fleet import Fleet
 from gateway.core.meter import Meter
 from gateway.core.nouns import Advertised, Learned, Lesson, Shares
 from gateway.core.quota import QUOTAS
 
+if TYPE_CHECKING:
+    from random import Random
+
 ADVERTISED_PAUSE = (1.0, 5.0, 60.0)
 """Least, default and longest pause of an account whose cloud says that nothing remains."""
 
 
-def carry_out(change: Advertised | Shares | Learned, fleet: Fleet, now: float) -> None:
+def carry_out(change: Advertised | Shares | Learned, fleet: Fleet, now: float, rng: Random) -> None:
     """Tell the meters."""
     if isinstance(change, Advertised):
-        _advertised(change, fleet, now)
+        _advertised(change, fleet, now, rng)
         return
     if isinstance(change, Learned):
         for name, lesson in change.accounts.items():
@@ -29,7 +35,7 @@ def carry_out(change: Advertised | Shares | Learned, fleet: Fleet, now: float) -
             fleet.meters[name].share(share)
 
 
-def _advertised(change: Advertised, fleet: Fleet, now: float) -> None:
+def _advertised(change: Advertised, fleet: Fleet, now: float, rng: Random) -> None:
     meter = fleet.meters.get(change.account)
     if meter is None:
         return
@@ -38,7 +44,8 @@ def _advertised(change: Advertised, fleet: Fleet, now: float) -> None:
     if change.remaining is not None and change.remaining <= 0:
         least, default, longest = ADVERTISED_PAUSE
         pause = default if change.reset is None else min(max(change.reset, least), longest)
-        meter.cool(now + pause, change.kind, now)
+        if now + pause > meter.cooling_until:
+            meter.cool(now + later(pause, rng), change.kind, now)
 
 
 def _take_over(lesson: Lesson, meter: Meter, now: float) -> None:

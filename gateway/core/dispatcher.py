@@ -221,7 +221,7 @@ class Dispatcher:
         if isinstance(change, Reloaded):
             self._reload(change.plan, now)
         else:
-            changes.carry_out(change, self._fleet, now)
+            changes.carry_out(change, self._fleet, now, self._rng)
 
     @property
     def meters(self) -> Mapping[str, Meter]:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.core.breaker import Setback
+from gateway.core.comeback import span
 from gateway.core.meter import LINGER
 from gateway.core.nouns import Abandoned, Beaten, Failed, Limited, Outcome, Overloaded, Rejected, Served, Unusable
+from gateway.core.pauses import AUTH_PAUSE
 
 if TYPE_CHECKING:
     from random import Random
 
     from gateway.core.waiting import Ticket
-
-RETURN = (1.0, 1.6)
-LEAST_RETURN, MOST_RETURN = 1.0, 6.0
-"""A backend whose breaker has closed comes back to its whole limit in the time for which it was left alone
-last, bounded (seconds), times a factor drawn by chance: replicas and backends must not return as one."""
 
 MOST_LINGER = 30.0
 """Seconds for which the slot of an attempt that was beaten is kept at most."""
@@ -133,13 +131,14 @@ def _judge(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> tuple[bo
     standing, tally = seat.standing, seat.standing.tally
     rules = ticket.route.policy.breaker
     match outcome:
-        case Limited(kind, retry_after, limit):
+        case Limited(kind):
             tally.limited += 1
-            seat.meter.strike(kind, sent, now, retry_after, limit, ticket.prompt if kind == "tpm" else 1)
+            seat.meter.strike(outcome, sent, now, rng, ticket.prompt if kind == "tpm" else 1)
             return True, False
         case Overloaded(retry_after):
             tally.overloaded += 1
-            standing.overloaded(retry_after, rules, ticket.probe, sent, now, rng, begun=ticket.begun)
+            setback = Setback(rules, now, rng, ticket.probe, overload=True, begun=ticket.begun)
+            standing.overloaded(retry_after, sent, setback)
             ticket.probe = False
             seat.meter.overloaded(sent, now)
             return True, True
@@ -147,17 +146,16 @@ def _judge(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> tuple[bo
             tally.failed += 1
             if ticket.probe or standing not in ticket.shy:
                 # Once per request: one that an engine chokes on again and again must not take it from everybody.
-                cheap = kind == "connect"
-                standing.failed(rules, ticket.probe, now, rng, begun=ticket.begun, cheap=cheap)
+                standing.failed(Setback(rules, now, rng, ticket.probe, begun=ticket.begun, cheap=kind == "connect"))
             ticket.probe = False
             return retryable, True
         case Unusable("auth"):
             tally.unusable += 1
-            seat.meter.lock(now)
+            seat.meter.lock(now, rng)
             return True, True
         case Unusable():
             tally.unusable += 1
-            standing.lose(seat.model, now)
+            standing.lose(seat.model, now, rng)
             return True, True
         case Rejected():
             tally.rejected += 1
@@ -180,9 +178,8 @@ def _accepted(ticket: Ticket, now: float, rng: Random) -> bool:
     closed = seat.standing.accepted(sent, ticket.probe, now)
     unlocked = meter.accepted(sent, ticket.trial)
     ticket.probe = ticket.trial = False
-    if closed:
-        rested = min(max(seat.standing.breaker.pause, LEAST_RETURN), MOST_RETURN)
-        meter.come_back(rested * rng.uniform(*RETURN), now)
+    if closed or unlocked:
+        meter.come_back(span(seat.standing.breaker.pause if closed else AUTH_PAUSE, rng), now)
     return closed or unlocked
 
 

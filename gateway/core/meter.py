@@ -8,9 +8,7 @@ reservation simply fills the window (debt). `tps` reserves only the prompt: a se
 Rules
 - `in_flight` and `reserved` change in `take`, `flow` and `release` only, and are 0 when no lease lives.
 - A slot whose connection *we* closed is kept `LINGER` longer at least: the cloud learns of it a moment later.
-- `cooling_until` is 0, or the time before which nothing is sent; `inf` while a single request tries the key.
-- Strikes of one kind lengthen the pause only if the struck request was sent after the pause before: a volley of
-  refusals is one piece of news.
+- When nothing is sent at all is told in `pauses`, and how traffic returns in `comeback`.
 """
 
 from __future__ import annotations
@@ -18,28 +16,21 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from math import inf
+from typing import TYPE_CHECKING
 
 from gateway.core.bounds import Bounds
+from gateway.core.comeback import Climb, Relief, Return, rise, span
 from gateway.core.limit import Learner
-from gateway.core.nouns import Learn, LimitKind, Limits, RefusalKind
+from gateway.core.nouns import Learn, Limited, LimitKind, Limits
+from gateway.core.pauses import Pauses
 from gateway.core.quota import QUOTAS, Quota
 from gateway.core.window import PROMPT, REQUESTS, TOKENS, Ramp, Window
 
+if TYPE_CHECKING:
+    from random import Random
+
 FULL = inf
 LINGER = 0.05
-AUTH_PAUSE = 600.0
-CAP_LIFE = 60.0
-CAP_STEP = 5.0
-RETURN_STEPS = 16
-
-PAUSES: dict[str, tuple[float, float, float]] = {
-    "rpm": (5.0, 60.0, 120.0),
-    "tpm": (5.0, 60.0, 120.0),
-    "burst": (5.0, 5.0, 120.0),
-    "concurrency": (1.0, 1.0, 120.0),
-    "quota": (900.0, 21600.0, 21600.0),
-}
-"""First pause, longest pause, and the longest that a cloud may ask for; seconds."""
 
 _WINDOWS: dict[LimitKind, tuple[float, int]] = {
     "rpm": (60.0, REQUESTS),
@@ -49,32 +40,30 @@ _WINDOWS: dict[LimitKind, tuple[float, int]] = {
 }
 
 
-class Meter:
+class Meter(Pauses):
     """An account's gauges. See the module for the rules."""
 
     __slots__ = (
-        "_ghosts", "_request_windows", "_return", "_streams", "_strikes", "_struck_at", "_temporary", "_token_windows",
-        "bounds", "by_kind", "cap", "cooling_reason", "cooling_until", "held", "in_flight", "learner", "name",
-        "on_trial", "quotas", "reserved", "retired", "token_cap", "turn", "windows",
+        "_climb", "_ghosts", "_owed", "_relief", "_request_windows", "_return", "_streams", "_token_windows", "bounds",
+        "by_kind", "cap", "held", "in_flight", "learner", "name", "quotas", "reserved", "retired", "token_cap", "turn",
+        "windows",
     )  # fmt: skip
 
     def __init__(self, name: str, limits: Limits, learn: Learn = "off") -> None:
+        super().__init__()
         self.name = name
         self.in_flight = 0
         self.reserved = 0
         self.cap: float = inf
-        self.cooling_until = 0.0
-        self.cooling_reason = ""
-        self.on_trial = False
         self.retired: float | None = None
         self.by_kind: dict[LimitKind, Window | Ramp] = {}
         self.windows: tuple[Window | Ramp, ...] = ()
         self._ghosts: deque[float] = deque()
-        self._temporary: tuple[float, float] | None = None
+        self._relief: Relief | None = None
+        self._return: Return | None = None
+        self._climb: Climb | None = None
+        self._owed: tuple[float, int] | None = None
         self.turn = inf
-        self._strikes = 0
-        self._struck_at = -inf
-        self._return: tuple[float, float, int] | None = None
         self.held = 0
         self.token_cap: float = inf
         self.learner: Learner | None = None
@@ -195,6 +184,7 @@ class Meter:
         if learn == "off":
             self.learner = None
             self.bounds.learned.clear()
+            self._climb = None
             self.quotas = {}
         elif self.learner is None:
             # What is in flight already is taken for running: its first tokens are not awaited.
@@ -231,14 +221,14 @@ class Meter:
         """Make the gauges anew from the limits that hold now; what they remember stays."""
         old, bounds = self.by_kind, self.bounds
         new: dict[LimitKind, Window | Ramp] = {}
-        for kind, (span, counts) in _WINDOWS.items():
+        for kind, (seconds, counts) in _WINDOWS.items():
             limit = bounds.limit(kind)
             if limit is None and kind in self.quotas:
                 limit = inf
             if limit is not None:
                 window = old.get(kind)
                 if not isinstance(window, Window):
-                    window = Window(span, limit, counts)
+                    window = Window(seconds, limit, counts)
                 window.limit = limit
                 new[kind] = window
         step = bounds.limit("ramp")
@@ -256,7 +246,7 @@ class Meter:
         self._token_windows = tuple(w for w in self.windows if isinstance(w, Window) and w.counts != REQUESTS)
         streams = bounds.limit("streams")
         self._streams = inf if streams is None else streams
-        self.cap = self._streams if self._temporary is None else min(self._streams, self._temporary[0])
+        self.cap = self._streams
         self.turn = -inf
 
     def _settle_cap(self, now: float) -> None:
@@ -266,18 +256,22 @@ class Meter:
             ghosts.popleft()
         turn = ghosts[0] if ghosts else inf
         self.cap = self._streams
-        if self._temporary is not None:
-            cap, since = self._temporary
-            if now >= since + CAP_LIFE:
-                self._temporary = None
+        if (relief := self._relief) is not None:
+            turn = min(turn, relief.turn(now))
+            if relief.turn(now) < inf:
+                self.cap = min(self.cap, relief.cap(now))
             else:
-                steps = int((now - since) / CAP_STEP)
-                self.cap = min(self.cap, cap + steps)
-                turn = min(turn, since + (steps + 1) * CAP_STEP)
+                self._relief = None
         if self.learner is not None:
             turn = min(turn, self._look(self.learner, now))
-        if self._return is not None:
-            turn = min(turn, self._come_back(now))
+        if self._climb is not None:
+            turn = min(turn, self._relax(self._climb, now))
+        if (returning := self._return) is not None:
+            turn = min(turn, returning.turn(now))
+            if returning.turn(now) < inf:
+                self.cap = returning.cap(self.cap, now)
+            else:
+                self._return = None
         self.turn = turn
 
     def _look(self, learner: Learner, now: float) -> float:
@@ -295,45 +289,55 @@ class Meter:
             turn = min(turn, quota.turn)
         return turn
 
-    def _come_back(self, now: float) -> float:
-        """The part of the limit that a returning account may use; when it grows again."""
-        assert self._return is not None
-        since, span, base = self._return
-        if now >= since + span:
-            self._return = None
-            return inf
-        if self.cap < inf:
-            self.cap = min(self.cap, max(base + 1, int(base + (now - since) / span * (self.cap - base))))
-        return now + span / RETURN_STEPS
+    def _relax(self, climb: Climb, now: float) -> float:
+        """The rise in starts that the cloud bears, larger when it has borne it for a while; when to ask again."""
+        if now >= climb.turn:
+            climb.relax(now)
+            if climb.over:
+                self._climb = None
+                del self.bounds.learned["ramp"]
+                self._rebuild()
+                return inf
+            self.learn("ramp", climb.step)
+        return climb.turn
 
-    # --- pauses -----------------------------------------------------------------------------------------
+    # --- refusals, and the return -----------------------------------------------------------------------
 
-    def strike(
-        self, kind: RefusalKind, sent: float, now: float, retry_after: float | None, limit: float | None, cost: int = 1
-    ) -> None:
+    def strike(self, outcome: Limited, sent: float, now: float, rng: Random, cost: int = 1) -> None:
         """The cloud refused a request sent at `sent` for a limit of this account; its own window holds `cost` of it."""
-        first, longest, most = PAUSES[kind]
-        fresh = sent >= self._struck_at
-        if retry_after is not None:
-            pause = min(max(retry_after, 1.0), most)
-        else:
-            pause = min(first * 2.0 ** min(self._strikes, 30), longest) if fresh else 0.0
-        if fresh:
-            self._strikes += 1
-            self._struck_at = now
-            if kind == "concurrency" and self.learner is None:
-                cap = limit if limit is not None else 0.8 * (self.in_flight + 1)
-                self._temporary = (max(1.0, float(int(cap))), now)
-                self._settle_cap(now)
-        if kind == "rpm" or kind == "tpm":
+        kind, limit = outcome.kind, outcome.limit
+        pause = self.struck(kind, sent, now, outcome.retry_after, rng)
+        if kind == "concurrency":
+            self._too_many(limit, now, fresh=pause > 0)
+        elif kind == "burst" and pause:
+            self._too_fast(now)
+        elif kind == "rpm" or kind == "tpm":
             if limit is not None and limit >= 1:
                 self.advertise(kind, limit)
-            elif fresh and kind in self.quotas:
+            elif pause and kind in self.quotas:
                 self.learn(kind, self.quotas[kind].refused(self.by_kind[kind].used - cost, now))
-        elif kind == "concurrency" and self.learner is not None:
+            window = self.by_kind.get(kind)
+            if window is not None and window.limit < inf:
+                return
+        if pause and kind != "burst":
+            self.owe(span(pause, rng), self.in_flight + 1)
+
+    def _too_many(self, limit: float | None, now: float, *, fresh: bool) -> None:
+        if self.learner is not None:
             self.learner.refused(limit, now)
-            self._settle_cap(now)
-        self.cool(now + pause, kind, now)
+        elif fresh:
+            self._relief = Relief(limit if limit is not None else 0.8 * (self.in_flight + 1), now)
+        self._settle_cap(now)
+
+    def _too_fast(self, now: float) -> None:
+        """Its starts rose too quickly: a smaller rise from now on, and what is returning returns more slowly."""
+        if self._climb is None:
+            self._climb = Climb(rise(self.windows, self.in_flight + 1, now), now)
+        else:
+            self._climb.refused(now)
+        if self._return is not None:
+            self._return = self._return.slower(self.in_flight, now)
+        self.learn("ramp", self._climb.step)
 
     def overloaded(self, sent: float, now: float) -> None:
         """The platform says that it is full."""
@@ -341,46 +345,23 @@ class Meter:
             self.learner.overloaded(sent, now)
             self._settle_cap(now)
 
-    def come_back(self, span: float, now: float) -> None:
-        """After a rest: from what is in flight to the whole limit in `span` seconds."""
-        self._return = (now, span, self.in_flight)
+    def owe(self, within: float, full: int) -> None:
+        """When the pause is over, come back in so many seconds; `full`: to what, where no limit is known."""
+        self._owed = (within, full)
+
+    def come_back(self, within: float, now: float, full: float = inf) -> None:
+        """After a rest: from what is in flight to the whole limit in `within` seconds."""
+        self._return = Return(within, self.in_flight, full, now)
         self._settle_cap(now)
 
-    def cool(self, until: float, reason: str, now: float) -> None:
-        """Send nothing before `until`; never shortens a pause."""
-        if until > max(now, self.cooling_until):
-            self.cooling_until = until
-            self.cooling_reason = reason
-
-    def lock(self, now: float) -> None:
-        """The key was refused: out until the plan changes or `AUTH_PAUSE` is over, and then one request at a time."""
-        self.cool(now + AUTH_PAUSE, "auth", now)
-        self.on_trial = True
-
-    def enter(self) -> bool:
+    def enter(self, now: float) -> bool:
         """A request is about to be sent after a pause. True when it is the one that tries the key."""
         self.cooling_until = inf if self.on_trial else 0.0
+        if self._owed is not None and not self.on_trial:
+            within, full = self._owed
+            self._owed = None
+            self.come_back(within, now, full)
         return self.on_trial
-
-    def leave(self, now: float) -> None:
-        """The one that tried the key ended and said nothing: the next may try."""
-        self.cooling_until = now
-
-    def accepted(self, sent: float, trial: bool) -> bool:
-        """A request sent at `sent` was answered. True when that ended a trial."""
-        if sent >= self._struck_at:
-            self._strikes = 0
-        if not trial:
-            return False
-        self.unlock()
-        return True
-
-    def unlock(self) -> None:
-        """The key is good, or new."""
-        if self.on_trial:
-            self.on_trial = False
-            self.cooling_until = 0.0
-            self.cooling_reason = ""
 
     # --- read by `gauges` -------------------------------------------------------------------------------
 

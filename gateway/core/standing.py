@@ -4,7 +4,7 @@
 |---|---|---|
 | Served | strikes forgotten | breaker: success; TTFT, tokens per second |
 | Limited | pause, longer each time; concurrency also caps | nothing: a limit is not an illness |
-| Overloaded | – | rests 1 s doubling to 60 s, jittered; breaker: overload |
+| Overloaded | learns | rests 1 s doubling to 60 s, jittered, then returns by a ramp; breaker: overload |
 | Failed | – | breaker: failure |
 | Unusable auth | out until the plan changes, or 10 min and then one trial | – |
 | Unusable not_found | – | that model is out for 10 min |
@@ -17,13 +17,15 @@ Rules
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
-from gateway.core.breaker import Breaker
+from gateway.core.breaker import Breaker, Setback
 from gateway.core.budget import Budget
+from gateway.core.comeback import later, span
 from gateway.core.latency import Average, Floor, Latency
 from gateway.core.meter import Meter
-from gateway.core.nouns import Backend, BreakerRules, RetryRules
+from gateway.core.nouns import Backend, RetryRules
 from gateway.core.tally import Tally
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ class Standing:
     """The live standing of one backend."""
 
     __slots__ = (
-        "_rest_since", "_rests", "_until", "backend", "blocked_until", "breaker", "budget", "duration", "floor",
-        "in_flight", "latency", "meter", "missing", "name", "retired", "tally",
+        "_full", "_rest_since", "_rests", "_span", "_until", "backend", "blocked_until", "breaker", "budget",
+        "duration", "floor", "in_flight", "latency", "meter", "missing", "name", "retired", "tally",
     )  # fmt: skip
 
     def __init__(self, backend: Backend, meter: Meter) -> None:
@@ -63,6 +65,8 @@ class Standing:
         self._until = 0.0
         self._rests = 0
         self._rest_since = 0.0
+        self._span = 0.0
+        self._full = inf
 
     def __repr__(self) -> str:
         blocked = f", blocked until {self.blocked_until:g}" if self.blocked_until else ""
@@ -91,6 +95,8 @@ class Standing:
         probing = self.breaker.state != "closed"
         if probing:
             self.breaker.probe(now, streamed=streamed)
+        else:
+            self.meter.come_back(self._span, now, self._full)
         self._block()
         return probing
 
@@ -103,48 +109,29 @@ class Standing:
             self._block()
         return closed
 
-    def overloaded(
-        self,
-        retry_after: float | None,
-        rules: BreakerRules,
-        probe: bool,
-        sent: float,
-        now: float,
-        rng: Random,
-        *,
-        begun: bool,
-    ) -> None:
-        """The platform has no capacity."""
+    def overloaded(self, retry_after: float | None, sent: float, setback: Setback) -> None:
+        """The platform has no capacity. A rest never ends before the time it named."""
+        now, rng, fresh = setback.now, setback.rng, sent >= self._rest_since
         if retry_after is not None:
             rest = min(max(retry_after, 1.0), 120.0)
-        elif sent >= self._rest_since:
-            rest = min(REST_FIRST * 2.0 ** min(self._rests, 30), REST_LONGEST) * rng.uniform(1.0, 1.2)
         else:
-            rest = 0.0
-        if sent >= self._rest_since:
+            rest = min(REST_FIRST * 2.0 ** min(self._rests, 30), REST_LONGEST) if fresh else 0.0
+        if fresh:
             self._rests += 1
             self._rest_since = now
-        self._until = max(self._until, now + rest)
-        self.failed(rules, probe, now, rng, overload=True, begun=begun)
+        if now + rest > self._until:
+            self._until = now + later(rest, rng)
+            self._span, self._full = span(rest, rng), self.meter.in_flight + 1
+        self.failed(setback)
 
-    def failed(
-        self,
-        rules: BreakerRules,
-        probe: bool,
-        now: float,
-        rng: Random,
-        *,
-        overload: bool = False,
-        begun: bool = False,
-        cheap: bool = False,
-    ) -> None:
-        """An attempt broke; `cheap`: at once and at no cost."""
-        self.breaker.failed(rules, probe, now, rng, overload=overload, begun=begun, cheap=cheap)
+    def failed(self, setback: Setback) -> None:
+        """An attempt broke."""
+        self.breaker.failed(setback)
         self._block()
 
-    def lose(self, model: str, now: float) -> None:
+    def lose(self, model: str, now: float, rng: Random) -> None:
         """The cloud does not know this model."""
-        self.missing[model] = now + MISSING_PAUSE
+        self.missing[model] = now + later(MISSING_PAUSE, rng)
 
     def give_back(self, now: float) -> None:
         """The probe ended and says nothing."""

@@ -82,6 +82,15 @@ class Window:
             self._amounts[slot] -= amount
             self.used -= amount
 
+    def since(self, then: float) -> int:
+        """How much was added from `then` on, to a quantum. O(quanta since then)."""
+        first, total = int(then * self._per_second), 0
+        for slot in reversed(self._order):
+            if slot < first:
+                break
+            total += self._amounts[slot]
+        return total
+
     def earliest(self, amount: float, now: float) -> float:
         """When `amount` more fits, if nothing else is added. An amount above the limit fits an empty window."""
         if self.turn <= now:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import NamedTuple
 
-from gateway.errors import DocumentError
+from gateway.errors import DocumentError, near_miss
 
 MOST = 100
 """So many problems are told; a document with more is not a near miss."""
@@ -70,10 +69,8 @@ def dotted(path: Path) -> str:
 def nearest(word: str, names: Iterable[str]) -> str:
     """A hint: the nearest valid name, or all of them when none is near and they are few."""
     known = list(names)
-    lowered = {name.lower(): name for name in known}
-    near = get_close_matches(word[:200].lower(), lowered, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean '{lowered[near[0]]}'?"
+    if near := near_miss(word, known):
+        return f"did you mean '{near}'?"
     if not known:
         return "there is none"
     if len(known) <= _NAMES_SHOWN:

@@ -317,8 +317,10 @@ def test_after_a_limit_another_backend_is_preferred_but_the_same_will_do(world: 
     assert held.backend == "b"
     assert isinstance(dispatcher.settle(stuck, Limited("burst"), 0.0), Wait)
     assert dispatcher.due(0.0) == []
-    assert dispatcher.next_due() == 5.0
-    ((who, again),) = dispatcher.due(5.0)
+    back = dispatcher.next_due()
+    assert back is not None
+    assert 5.0 <= back <= 6.0
+    ((who, again),) = dispatcher.due(back)
     assert who is stuck.request
     assert world.lease(again).backend == "a"
 

@@ -71,11 +71,6 @@ def infos() -> Mapping[str, PresetInfo]:
     return {name: _info(name, _head(name)) for name in names()}
 
 
-def base_urls() -> Mapping[str, str | None]:
-    """Where each preset's cloud is; None for self-hosted servers."""
-    return {name: info.base_url for name, info in infos().items()}
-
-
 @cache
 def load(name: str) -> Preset:
     """Read one preset and the shared rows. Raises `LookupError` when there is no such preset."""
