@@ -324,7 +324,7 @@ class Meter(Pauses):
 
     def _too_many(self, limit: float | None, now: float, *, fresh: bool) -> None:
         if self.learner is not None:
-            self.learner.refused(limit, now)
+            self.learner.refused(limit, now, again=fresh and self._strikes > 1)
         elif fresh:
             self._relief = Relief(limit if limit is not None else 0.8 * (self.in_flight + 1), now)
         self._settle_cap(now)

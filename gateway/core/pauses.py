@@ -45,7 +45,7 @@ class Pauses:
     def struck(self, kind: str, sent: float, now: float, retry_after: float | None, rng: Random) -> float:
         """The cloud refused a request sent at `sent`. The pause that this is worth; 0: it is no news."""
         first, longest, most = PAUSES[kind]
-        fresh = sent >= self._struck_at
+        fresh = sent > self._struck_at
         if retry_after is not None:
             pause = min(max(retry_after, 1.0), most)
         else:

@@ -22,7 +22,7 @@ from gateway.sim.score import Record
 from gateway.sim.stage import Stage, Step
 
 SLACK, LEAST_SLACK = 0.1, 3.0
-"""In flight above the knee by this share of it, or by so many streams, is too much."""
+"""In flight above the knee by this share of it, or by so many streams, is too much: more than a learner's doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +37,24 @@ class Moment:
 
 @dataclass
 class Ledger(Watch):
-    """Notes what a scenario is judged by. `meddle` lets a control adjust limits each time a request ends."""
+    """Notes what a scenario is judged by. `meddle` lets a control adjust limits each time a request ends.
+
+    `full_at`: a request was sent although as many were in flight as the cloud bears, the strictest notion of too much,
+    by which every trial of one stream more counts; `over_at`: by `SLACK` more than that.
+    """
 
     every: float = 0.5
     meddle: Callable[[Dispatcher, Record], None] | None = None
     moments: list[Moment] = field(default_factory=list)
     sent_at: list[float] = field(default_factory=list)
     over_at: list[float] = field(default_factory=list)
+    full_at: list[float] = field(default_factory=list)
 
     def sent(self, cloud: Cloud, now: float) -> None:
         self.sent_at.append(now)
         truth = knee(cloud.profile)
+        if cloud.in_flight >= truth:
+            self.full_at.append(now)
         if cloud.in_flight >= truth + max(SLACK * truth, LEAST_SLACK):
             self.over_at.append(now)
 

@@ -6,10 +6,11 @@ from math import inf
 
 import pytest
 
-from gateway.core.limit import ANCHOR_TIME, EARNED, HARD_PROBE, SCOUT, START, Learner
+from gateway.core.limit import ANCHOR_TIME, DRAINED, SCOUT, SCOUT_SOON, START, Learner
 from gateway.core.nouns import Lesson
 from gateway.core.pace import ANCHOR, Pace
 from gateway.core.quota import PATIENCE, Quota
+from gateway.core.trial import EARNED, HARD_PROBE
 from gateway.core.window import REQUESTS, Window
 
 
@@ -64,6 +65,23 @@ def test_first_tokens_in_time_raise_a_limit_in_use() -> None:
     learner.probe = False
     running(learner, 3, first=40)
     assert learner.limit == 23, "another replica tries"
+
+
+def test_near_the_ceiling_it_grows_slowly_and_a_part_of_a_stream_is_no_lesson() -> None:
+    learner = anchored()
+    learner.limit, learner.ceiling = 20.0, 21.0
+    version = learner.version
+    running(learner, 16, first=10)
+    assert (learner.limit, learner.version) == (20.5, version)
+
+
+def test_below_the_ceiling_nothing_is_added_while_somebody_is_unheard() -> None:
+    learner = anchored()
+    learner.look(4.0, 0, True)
+    assert learner.limit == 21
+    learner.sent(99, 9.0)
+    learner.look(5.0, 0, True)
+    assert learner.limit == 21
 
 
 def test_a_late_first_token_halves_the_volley_once() -> None:
@@ -147,19 +165,52 @@ def test_refusals_name_the_limit_and_a_probe_above_it_must_be_earned() -> None:
     learner.refused(None, 10.0)
     assert (learner.limit, learner.ceiling) == (16, 16)
     learner.look(20.0, 0, True)
-    assert learner.limit == 16, "not earned"
+    assert learner.cap() == 16, "not earned"
     for number in range(1000, 1000 + EARNED):
         running(learner, 1, 20.0, number)
         learner.ended(number, 20.0)
     learner.look(21.0, 0, True)
-    assert learner.limit == 17
+    assert (learner.cap(), learner.limit, learner.learnt) == (17, 16, 17)
     learner.refused(None, 22.0)
+    assert learner.cap() == 16
+    learner.look(22.0 + HARD_PROBE - 1.0, 0, True)
+    assert learner.cap() == 16, "each refusal must be earned"
     learner.look(22.0 + HARD_PROBE, 0, True)
-    assert learner.limit == 17, "or be long ago"
+    assert learner.cap() == 17, "or be long ago"
     running(learner, 1, 700.0, 5000)
-    assert learner.ceiling > 17, "it was borne: more may be tried"
+    assert (learner.limit, learner.trial.step) == (17, 2), "it was borne: more may be tried"
     learner.refused(7.0, 710.0)
     assert learner.limit == 7, "the number that the cloud names"
+
+
+def test_refused_twice_with_nothing_accepted_between_means_that_the_cloud_has_shrunk() -> None:
+    learner = anchored()
+    running(learner, 15, first=1)
+    learner.refused(None, 10.0)
+    learner.refused(None, 11.5, again=True)
+    assert learner.limit == 8, "half of what it had"
+    for number in range(8):
+        learner.ended(number, 12.0)
+    learner.look(20.0, 0, True)
+    assert learner.cap() == 9, "a guess need not be earned"
+    learner.refused(None, 20.1)
+    assert learner.limit == 8
+    learner.look(40.0, 0, True)
+    assert learner.cap() == 8, "now it is known"
+
+
+def test_a_hold_in_which_nobody_begins_is_tested_when_most_have_left() -> None:
+    learner = Learner("within", 50)
+    running(learner, 10)
+    for number in range(20, 23):
+        learner.sent(number, 2.0)
+    learner.look(3.0, 0, True)
+    for number in range(round(10 * (1 - DRAINED))):
+        learner.ended(number, 3.5)
+    learner.look(4.0, 0, True)
+    assert learner.cap() == 4
+    learner.look(3.0 + SCOUT_SOON, 0, True)
+    assert (learner.holding, learner.cap()) == (False, 8), "one more than is in flight"
 
 
 def test_a_volley_of_refusals_cuts_no_more_than_half() -> None:
@@ -191,20 +242,6 @@ def test_tokens_in_flight_grow_when_they_are_what_is_full() -> None:
     learner.sent(5, 9.0)
     learner.first(5, round(before), 4.0)
     assert learner.tokens == pytest.approx(1.5 * before, rel=0.01)
-
-
-def test_a_soft_ceiling_is_probed_soon_and_rarer_each_time() -> None:
-    learner = Learner("beyond", 40)
-    learner._lower(10.0, 0.0, hard=False, why="queue in the cloud")
-    learner.look(0.5, 0, True)
-    assert learner.limit == 10
-    learner._anchoring = False
-    learner.look(2.0, 0, True)
-    assert learner.limit == 11
-    learner.sent(1, 9.0)
-    learner.ceiling = 12.0
-    learner.look(2.5, 0, True)
-    assert learner.limit == 11, "somebody is unheard: wait for him"
 
 
 def test_a_knee_in_the_pace_is_where_growth_ends() -> None:

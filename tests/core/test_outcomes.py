@@ -115,6 +115,8 @@ def test_too_many_at_once_caps_the_streams_for_a_while(world: Any, limit: float 
     assert room(0.0) == []
     dispatcher.settle(leases[0], Limited("concurrency", limit=limit), 1.0)
     assert room(1.0) == [cap]
+    dispatcher.settle(leases[1], Limited("concurrency", limit=2), 1.1)
+    assert room(1.1) == [cap], "of the same volley"
     assert room(6.5) == [cap + 1]
     assert room(31.0) == [cap + 6]
     assert room(61.0) == []
