@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -31,28 +33,41 @@ from gateway.store.base import Grant, Report, StoreDown, Terms
 TIMEOUT = 0.5
 """Seconds for one round trip of everything."""
 
-SCRIPT = (files("gateway.store") / "shares.lua").read_text("utf-8")
-SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
-class _Reply(msgspec.Struct):
-    """What the script answers; absent lists are empty."""
+class Script:
+    """A Lua script of this package and the hash that it is called by."""
 
-    shares: dict[LimitKind, int] = {}
-    epoch: str = ""
-    joins: int = 0
-    replicas: int = 1
-    members: tuple[str, ...] = ()
-    silent: tuple[str, ...] = ()
-    learning: bool = False
-    stale: bool = False
+    def __init__(self, name: str) -> None:
+        self.text = (files("gateway.store") / name).read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-_decoder = msgspec.json.Decoder(_Reply)
+SHARES = Script("shares.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a script. Its keys are in one hash slot."""
+
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[bytes | str, ...]
+
+
+Reply = tuple[str, int, int, int, dict[LimitKind, int] | bool, str | bool, str | bool]
+"""Epoch, joins, replicas, learning, shares, the members if they are not those that were named, the silent ones."""
+
+_decoder = msgspec.msgpack.Decoder(Reply | bool)
 
 
 def key_of(account: str) -> str:
-    """The account's key: one key, one hash slot."""
+    """The account's key. Its end is the version of the layout: an older one's data is not misread."""
+    return f"spillgate:{{{account}}}:shares:2"
+
+
+def elder_key_of(account: str) -> str:
+    """Where gateways before this layout keep the account; in the same hash slot."""
     return f"spillgate:{{{account}}}:shares"
 
 
@@ -79,7 +94,7 @@ class RedisStore:
         """The same by another clock than the server's (milliseconds, as text), to replay what has happened."""
         if not reports:
             return ()
-        calls = [(key_of(report.account), _encode(report, self._terms), clock) for report in reports]
+        calls = [_call(report, self._terms, clock) for report in reports]
         try:
             async with asyncio.timeout(self._timeout):
                 replies = await self._ask(calls)
@@ -87,7 +102,7 @@ class RedisStore:
         except TimeoutError:
             await self._drop()
             raise StoreDown(f"{self._where} did not answer within {self._timeout:g} s") from None
-        except (RedisError, OSError, msgspec.DecodeError) as error:
+        except (RedisError, OSError, msgspec.MsgspecError) as error:
             await self._drop()
             raise StoreDown(f"{self._where}: {type(error).__name__}: {error}") from error
         except BaseException:
@@ -100,35 +115,32 @@ class RedisStore:
 
     # --- one round trip ---------------------------------------------------------------------------------
 
-    async def _ask(self, calls: list[tuple[str, bytes, str]]) -> list[Any]:
+    async def _ask(self, calls: Sequence[Call]) -> list[Any]:
         if self._client is None:
             self._client = connect(self._url, self._timeout)
         replies: list[Any] = [NoScriptError()] * len(calls)
         if self._by_hash:
-            replies = await self._send("evalsha", SHA, calls)
+            replies = await self._send("evalsha", calls)
             if any(_forbidden(reply) for reply in replies):
                 self._by_hash = False
         again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError) or _forbidden(reply)]
         if again:
-            for i, reply in zip(again, await self._send("eval", SCRIPT, [calls[i] for i in again]), strict=True):
+            for i, reply in zip(again, await self._send("eval", [calls[i] for i in again]), strict=True):
                 replies[i] = reply
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         return replies
 
-    async def _send(self, verb: str, what: str, calls: list[tuple[str, bytes, str]]) -> list[Any]:
+    async def _send(self, verb: str, calls: Sequence[Call]) -> list[Any]:
         self.calls += len(calls)
         client = self._client
         if isinstance(client, RedisCluster):
             # Slots differ: one call each, all under way at once.
-            ask = getattr(client, verb)
-            return await asyncio.gather(
-                *(cast("Awaitable[Any]", ask(what, 1, *call)) for call in calls), return_exceptions=True
-            )
+            return await asyncio.gather(*(_give(client, verb, call) for call in calls), return_exceptions=True)
         pipe = client.pipeline(transaction=False)
         for call in calls:
-            getattr(pipe, verb)(what, 1, *call)
+            _give(pipe, verb, call)
         return cast("list[Any]", await pipe.execute(raise_on_error=False))
 
     async def _drop(self) -> None:
@@ -181,24 +193,43 @@ def _forbidden(reply: Any) -> bool:
     return isinstance(reply, ResponseError) and "unknown command" in str(reply).lower()
 
 
-def _encode(report: Report, terms: Terms) -> bytes:
-    return msgspec.json.encode({
-        "me": report.replica,
-        "seq": report.seq,
-        "ttl": round(terms.ttl * 1000),
-        "ghost": round(terms.ghost * 1000),
-        "epoch": report.epoch,
-        "ack": report.ack,
-        "known": report.known,
-        "alive": report.alive,
-        "leaving": report.leaving,
-        "needs": {k: (n.limit, n.share, n.used, n.want, n.unit) for k, n in report.needs.items()},
-    })  # fmt: skip
+def _give(to: Any, verb: str, call: Call) -> Awaitable[Any]:
+    what = call.script.sha if verb == "evalsha" else call.script.text
+    return cast("Awaitable[Any]", getattr(to, verb)(what, len(call.keys), *call.keys, *call.args))
 
 
-def _grant(report: Report, raw: bytes | str) -> Grant:
+@lru_cache(1024)
+def _joined(names: tuple[str, ...]) -> str:
+    return ",".join(names)
+
+
+@lru_cache(1024)
+def _parted(names: str) -> tuple[str, ...]:
+    return tuple(names.split(","))
+
+
+def _call(report: Report, terms: Terms, clock: str) -> Call:
+    needs = {k: (n.limit, n.share, n.used, n.want, n.unit) for k, n in report.needs.items()}
+    said = msgspec.msgpack.encode((
+        report.replica, report.seq, round(terms.ttl * 1000), round(terms.ghost * 1000), report.epoch, report.ack,
+        report.crowd, int(report.leaving), report.alive, needs,
+    ))  # fmt: skip
+    keys = (key_of(report.account), elder_key_of(report.account))
+    return Call(SHARES, keys, (said, _joined(report.known), clock))
+
+
+def _grant(report: Report, raw: bytes) -> Grant:
     reply = _decoder.decode(raw)
+    if isinstance(reply, bool):
+        return Grant(report.account, stale=True)
+    epoch, joins, replicas, learning, shares, members, silent = reply
     return Grant(
-        report.account, reply.shares, reply.epoch, reply.joins, reply.replicas, reply.members, reply.silent,
-        reply.learning, reply.stale,
-    )  # fmt: skip
+        report.account,
+        {} if isinstance(shares, bool) else shares,
+        epoch,
+        joins,
+        replicas,
+        report.known if isinstance(members, bool) else _parted(members),
+        () if isinstance(silent, bool) else _parted(silent),
+        bool(learning),
+    )

@@ -14,7 +14,7 @@ import pytest
 from gateway.core.nouns import LimitKind
 from gateway.store.base import Grant, Need, Report, Store, StoreDown, Terms
 from gateway.store.memory import MemoryStore
-from gateway.store.redis import RedisStore
+from gateway.store.redis import RedisStore, key_of
 
 TERMS = Terms(ttl=3.0, margin=0.75, ghost=10.0)
 NUMBERS = itertools.count()
@@ -63,7 +63,7 @@ class Desk:
 
     def flush(self) -> None:
         self._memory.flush()
-        self._server.cli("DEL", f"spillgate:{{{self.account}}}:shares")
+        self._server.cli("DEL", key_of(self.account))
 
     def close(self) -> None:
         self._loop.run_until_complete(self.store.aclose())

@@ -13,6 +13,8 @@ from gateway.store.base import Need, Report, StoreDown, Terms
 from gateway.store.redis import RedisStore, connect
 
 TERMS = Terms()
+RIGHTS = ("+hmget", "+hset", "+hdel", "+del", "+pttl", "+pexpire", "+time")
+"""What the script does, beside asking for the server's run id."""
 
 
 async def spoken(url: str, first: int = 1, accounts: int = 20) -> int:
@@ -35,7 +37,7 @@ def test_a_script_is_sent_once_and_then_named(own_redis: Any) -> None:
 
 
 def test_a_user_without_the_right_to_hashes_and_info_is_served(own_redis: Any) -> None:
-    own_redis.cli("ACL", "SETUSER", "app", "on", ">sesame", "~spillgate:*", "+eval", "+get", "+set", "+time")
+    own_redis.cli("ACL", "SETUSER", "app", "on", ">sesame", "~spillgate:*", "+eval", *RIGHTS)
     url = own_redis.url.replace("//", "//app:sesame@")
     assert asyncio.run(spoken(url)) == 60, "the hash is tried once"
 

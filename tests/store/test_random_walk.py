@@ -30,6 +30,8 @@ from gateway.store.usage import usage
 STEP = 0.05
 ACCOUNT = "ark"
 TERMS = Terms()
+MOST = 5
+"""Never more replicas at a time."""
 KINDS: tuple[LimitKind, ...] = ("streams", "rps", "rpm", "tpm")
 
 
@@ -112,6 +114,7 @@ class World:
         self.hold = hold
         self.log: list[tuple[int, list[Report], list[Grant]]] = []
         self.flushes: list[int] = []
+        self.crowd = 0
         self.remembered: dict[str, bool] = {}
 
     # --- what may happen --------------------------------------------------------------------------------
@@ -119,8 +122,8 @@ class World:
     def join(self) -> Replica:
         name = f"r{len(self.replicas):03d}"
         offset, rate = self.rng.uniform(-500, 500), 1 + self.rng.uniform(-1e-4, 1e-4)
-        replica = Replica(name, ShareBook(name, self.terms, self.now * rate + offset, 10**9), Meter(name, self.limits),
-                          offset, rate)  # fmt: skip
+        book = ShareBook(name, self.terms, self.now * rate + offset, 10**9, self.crowd)
+        replica = Replica(name, book, Meter(name, self.limits), offset, rate)
         self.replicas.append(replica)
         return replica
 
@@ -269,7 +272,7 @@ def play(world: World, ops: list[tuple[object, ...]]) -> None:  # noqa: C901
                 world.run(seconds)
             case ("wish", int(i), int(wish)) if living:
                 living[i % len(living)].wish = wish
-            case ("join",) if len(living) < 5:
+            case ("join",) if len(living) < MOST:
                 world.join().wish = 5
             case ("crash", int(i)) if living:
                 world.crash(living[i % len(living)])
@@ -299,8 +302,9 @@ LIMITS = st.sampled_from([
 ])  # fmt: skip
 
 
-def started(limits: Limits, seed: int, replicas: int, hold: float = 1.0) -> World:
+def started(limits: Limits, seed: int, replicas: int, hold: float = 1.0, crowd: int = 0) -> World:
     world = World(limits, seed, hold)
+    world.crowd = crowd
     for _ in range(replicas):
         world.join().wish = 5
     world.run(TERMS.ttl + 1.0)
@@ -308,11 +312,14 @@ def started(limits: Limits, seed: int, replicas: int, hold: float = 1.0) -> Worl
 
 
 @settings(max_examples=40, phases=[Phase.reuse, Phase.generate])
-@given(LIMITS, st.lists(OPS, min_size=5, max_size=40), st.integers(0, 2**32), st.sampled_from([0.2, 3.0, 30.0]))
+@given(
+    LIMITS, st.lists(OPS, min_size=5, max_size=40), st.integers(0, 2**32), st.sampled_from([0.2, 3.0, 30.0]),
+    st.sampled_from([0, MOST]),
+)  # fmt: skip
 def test_no_cloud_ever_sees_more_than_its_limit(
-    limits: Limits, ops: list[tuple[object, ...]], seed: int, hold: float
+    limits: Limits, ops: list[tuple[object, ...]], seed: int, hold: float, crowd: int
 ) -> None:
-    world = started(limits, seed, 3, hold)
+    world = started(limits, seed, 3, hold, crowd)
     with suppress(OutOfScope):
         play(world, ops)
         in_peace_everything_comes_back(world)
@@ -367,11 +374,11 @@ async def replay(world: World, url: str) -> int:
 
 
 @settings(max_examples=8, phases=[Phase.reuse, Phase.generate])
-@given(LIMITS, st.lists(OPS, min_size=5, max_size=25), st.integers(0, 2**32))
+@given(LIMITS, st.lists(OPS, min_size=5, max_size=25), st.integers(0, 2**32), st.sampled_from([0, 3, MOST]))
 def test_redis_grants_what_the_reference_grants(
-    shared_redis: Any, limits: Limits, ops: list[tuple[object, ...]], seed: int
+    shared_redis: Any, limits: Limits, ops: list[tuple[object, ...]], seed: int, crowd: int
 ) -> None:
-    world = started(limits, seed, 3)
+    world = started(limits, seed, 3, crowd=crowd)
     with suppress(OutOfScope):
         play(world, ops)
     assert asyncio.run(replay(world, shared_redis.url)) >= 50
