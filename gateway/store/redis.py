@@ -225,7 +225,7 @@ def _grant(report: Report, raw: bytes) -> Grant:
     epoch, joins, replicas, learning, shares, members, silent = reply
     return Grant(
         report.account,
-        {} if isinstance(shares, bool) else shares,
+        dict.fromkeys(report.needs, 0) if isinstance(shares, bool) else shares,
         epoch,
         joins,
         replicas,

@@ -6,7 +6,10 @@ import asyncio
 import importlib.util
 import itertools
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ import pytest
 from gateway.core.nouns import LimitKind
 from gateway.store.base import Grant, Need, Report, Store, StoreDown, Terms
 from gateway.store.memory import MemoryStore
-from gateway.store.redis import RedisStore, key_of
+from gateway.store.redis import RedisStore, elder_key_of, key_of
 
 TERMS = Terms(ttl=3.0, margin=0.75, ghost=10.0)
 NUMBERS = itertools.count()
@@ -114,6 +117,52 @@ def test_a_newborn_store_grants_nothing_before_every_living_replica_could_have_s
         desk.now += 0.4
         share = desk.say("a", 0, 50)
     assert share >= 50
+
+
+def test_a_first_start_is_granted_at_its_second_word_when_the_operator_says_it_is_alone(desk: Desk) -> None:
+    assert desk.say("a", 0, 50, crowd=1) == 0
+    desk.now += 0.02
+    assert desk.say("a", 0, 50, crowd=1) >= 50
+    assert not desk.last["a"].learning
+
+
+def test_a_first_start_of_several_is_granted_when_each_has_been_told_of_all(desk: Desk) -> None:
+    for name in "aba":
+        assert desk.say(name, 0, 50, crowd=3) == 0, "one may be running that nobody has heard of"
+    for _ in range(2):
+        for name in "cab":
+            desk.say(name, 0, 33, crowd=3)
+    assert [desk.say(name, 0, 33, crowd=3) for name in "abc"] == [33, 33, 33]
+
+
+def test_the_operators_word_counts_only_if_everybody_gives_it_and_the_largest_does(desk: Desk) -> None:
+    for _ in range(5):
+        assert [desk.say("a", 0, 50, crowd=2), desk.say("b", 0, 50)] == [0, 0]
+        assert [desk.say("c", 0, 50, crowd=2), desk.say("d", 0, 50, crowd=9)] == [0, 0]
+        desk.now += 0.05
+
+
+def test_one_that_died_at_its_first_word_is_no_proof_that_everybody_is_there(desk: Desk) -> None:
+    desk.settled("holder")
+    assert desk.say("holder", 90, 100, crowd=2) >= 90
+    desk.flush()
+    desk.say("b", 0, 50, crowd=2)
+    desk.say("late", 0, 50, crowd=2)  # sent before its process died; "b2" takes its place
+    for _ in range(3):
+        assert desk.say("b", 0, 50, crowd=2) == 0
+        desk.now += 0.2
+
+
+def test_whoever_is_missing_is_waited_for_whatever_the_operator_says(desk: Desk) -> None:
+    for _ in range(3):
+        desk.say("a", 80, 80, crowd=2)
+        desk.say("b", 20, 20, crowd=2)
+        desk.now += 0.2
+    desk.flush()  # and "a" is dead
+    for _ in range(4):
+        assert desk.say("b", 20, 100, crowd=2) <= 25
+        desk.say("c", 0, 50, crowd=2)
+        desk.now += 0.2
 
 
 def test_shares_never_add_up_to_more_than_the_limit(desk: Desk) -> None:
@@ -328,6 +377,46 @@ def test_reports_of_many_accounts_are_answered_in_their_order(desk: Desk) -> Non
     assert [grant.account for grant in grants] == names
     assert all(set(grant.shares) == {"streams", "rpm"} for grant in grants)
     assert desk.exchange() == [] or desk.exchange() == ()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_twenty_replicas_are_granted_the_same_by_every_store(server: Any, seed: int) -> None:
+    rng = Random(seed)
+    kinds: tuple[LimitKind, ...] = ("streams", "rpm", "tps")
+    limits = {kind: rng.choice((1, 7, 19, 40, 1000, 10**9)) for kind in kinds}
+    names = sorted(f"{rng.randrange(16**6):06x}" for _ in range(20))
+    with closing(Desk("memory", server)) as reference, closing(Desk("redis", server)) as other:
+        last = dict.fromkeys(names, Grant(reference.account))
+        epochs = {"": ""}
+        for turn in range(30):
+            for name in rng.sample(names, 20):
+                was = last[name]
+                needs = {kind: random_need(rng, limit, was.shares.get(kind, 0)) for kind, limit in limits.items()}
+                needs.pop(rng.choice((*limits, *["ramp"] * 20)), None)
+                told = Report(reference.account, name, turn, needs, was.epoch, was.joins, was.members)
+                (mine,) = reference.exchange(told)
+                (its,) = other.exchange(replace(told, account=other.account, epoch=epochs[told.epoch]))
+                epochs[mine.epoch] = its.epoch
+                assert replace(its, account=mine.account, epoch=mine.epoch) == mine, (turn, told)
+                last[name] = mine
+                reference.now = other.now = reference.now + 0.01
+
+
+def random_need(rng: Random, limit: int, share: int) -> Need:
+    want = rng.choice((0, 1, limit, rng.randint(0, limit), limit // 20))
+    used = rng.choice((0, share, rng.randint(0, share)))
+    return Need(limit, share, used, want, rng.choice((1, 1, 1 + limit // 9)))
+
+
+def test_while_gateways_of_the_layout_before_are_alive_those_of_this_one_get_nothing(server: Any) -> None:
+    with closing(Desk("redis", server)) as desk:
+        desk.settled("a")
+        assert desk.say("a", 0, 50) >= 50
+        server.cli("SET", elder_key_of(desk.account), "{}", "PX", "900000")
+        assert desk.say("a", 0, 50) == 0
+        assert desk.last["a"].learning
+        server.cli("PEXPIRE", elder_key_of(desk.account), str(900_000 - 63_600))
+        assert desk.say("a", 0, 50) >= 50, "the last of them has been silent for a lease and a minute"
 
 
 def test_a_store_that_cannot_be_reached_says_so_and_hides_the_password() -> None:
