@@ -50,8 +50,9 @@ class Sharing:
     def demands(self) -> dict[str, Mapping[LimitKind, Usage]]:
         """What this replica uses and wants, by account and kind of limit."""
         dispatcher = self._desk.dispatcher
-        demands = dispatcher.demands(self._desk.clock())
-        return {name: usage(meter, demands[name]) for name, meter in dispatcher.meters.items() if name in demands}
+        now = self._desk.clock()
+        demands = dispatcher.demands(now)
+        return {name: usage(meter, demands[name], now) for name, meter in dispatcher.meters.items() if name in demands}
 
     def apply(self, standings: Mapping[str, Standing]) -> None:
         """Enforce what the book says, from now on."""

@@ -30,7 +30,7 @@ from gateway.store.usage import usage
 STEP = 0.05
 ACCOUNT = "ark"
 TERMS = Terms()
-KINDS: tuple[LimitKind, ...] = ("streams", "rps", "rpm", "tpm")
+KINDS: tuple[LimitKind, ...] = ("streams", "rps", "rpm", "tpm", "ramp")
 
 
 class OutOfScope(Exception):
@@ -44,22 +44,23 @@ class Cloud:
         self.limits = limits
         self.running = 0
         self.starts: deque[float] = deque()
-        self.most: dict[str, int] = {"streams": 0, "rps": 0, "rpm": 0}
+        self.most: dict[str, int] = {"streams": 0, "rps": 0, "rpm": 0, "ramp": 0}
 
     def start(self, now: float) -> None:
         self.running += 1
         self.starts.append(now)
         while self.starts[0] <= now - 60.0:
             self.starts.popleft()
-        second = sum(1 for _ in takewhile_newer(self.starts, now - 1.0))
-        seen = {"streams": self.running, "rps": second, "rpm": len(self.starts)}
+        second = len(newer(self.starts, now - 1.0))
+        rise = 2 * second - len(newer(self.starts, now - 2.0))
+        seen = {"streams": self.running, "rps": second, "rpm": len(self.starts), "ramp": rise}
         for kind, count in seen.items():
             self.most[kind] = max(self.most[kind], count)
             limit = getattr(self.limits, kind)
             assert limit is None or count <= limit, f"{count} {kind} at {now:.2f}, limit {limit}"
 
 
-def takewhile_newer(starts: deque[float], than: float) -> list[float]:
+def newer(starts: deque[float], than: float) -> list[float]:
     found = []
     for at in reversed(starts):
         if at <= than:
@@ -184,7 +185,7 @@ class World:
 
     def demands(self, r: Replica, mine: float) -> dict[str, Mapping[LimitKind, Usage]]:
         waits = max(0, r.wish - len(r.ends))
-        return {ACCOUNT: usage(r.meter, demand(r.meter, (waits, waits, waits), mine))}
+        return {ACCOUNT: usage(r.meter, demand(r.meter, (waits, waits, waits), mine), mine)}
 
     def tick(self, r: Replica, mine: float) -> None:
         if self.now >= r.next_tick:
@@ -298,6 +299,7 @@ def play(world: World, ops: list[tuple[object, ...]]) -> None:  # noqa: C901
 
 LIMITS = st.sampled_from([
     Limits(streams=1), Limits(streams=3, rpm=40), Limits(streams=10, rps=4), Limits(streams=40, rpm=30, rps=20),
+    Limits(streams=40, ramp=2), Limits(streams=200, ramp=11),
 ])  # fmt: skip
 
 
@@ -334,7 +336,8 @@ def in_peace_everything_comes_back(world: World) -> None:
         return
     world.run(2 * (TERMS.ttl + TERMS.ghost) + 3.0)
     world.living()[-1].wish, world.hold = 10_000, 1e6
-    world.run(2.0 + (0.0 if limits.rps is None else 1.1 * (1 + streams // limits.rps)))
+    per_second = limits.rps or limits.ramp
+    world.run(2.0 + (0.0 if per_second is None else 1.2 * (1 + streams // per_second)))
     assert world.cloud.running >= 0.99 * streams
 
 
@@ -381,3 +384,13 @@ def test_redis_grants_what_the_reference_grants(
     with suppress(OutOfScope):
         play(world, ops)
     assert asyncio.run(replay(world, shared_redis.url)) >= 50
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_replicas_that_start_in_bursts_keep_a_ramp_together(seed: int) -> None:
+    world = started(Limits(streams=200, ramp=9), seed, 3, hold=0.3)
+    for _ in range(60):
+        for replica in world.living():
+            replica.wish = world.rng.choice((0, 0, 30))
+        world.run(world.rng.choice((0.2, 0.5, 0.9)))
+    assert world.cloud.most["ramp"] >= 7, "it is used"
