@@ -5,8 +5,8 @@ SPILLGATE_ADMIN_PORT, SPILLGATE_ADMIN_HOST
                       a listener of its own for /admin/v1, which is nowhere else then (default host 127.0.0.1)
 SPILLGATE_LOG         human (default) or json
 REDIS_URL             shared state: redis://, rediss://, redis+sentinel://, redis+cluster://
-SPILLGATE_REPLICAS    the most processes that ever run at a time: a first start gets its shares at once, and each goes on
-                      with its even part if the shared state is never reached (default: not told; then 1 is reckoned with)
+SPILLGATE_REPLICAS    the most processes that ever run at a time: a first start gets its shares at once, and each
+                      goes on with its even part if the shared state was never reached (not told: 1)
 PORT, HOST            where `serve` listens unless told on the command line
 """
 

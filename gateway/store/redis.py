@@ -7,6 +7,10 @@ always. Nothing is retried here: who calls knows when.
     redis://[user:password@]host:port[/db]     rediss://… (TLS)     unix:///path
     redis+sentinel://[user:password@]host:port,host:port/master[/db]       rediss+sentinel://…
     redis+cluster://[user:password@]host:port,host:port                    rediss+cluster://…
+
+With TLS, `?ssl_ca_certs=/path/ca.pem` names a private authority and `ssl_certfile=`, `ssl_keyfile=` a certificate of our
+own, for all three kinds; `rediss+sentinel` speaks TLS to the sentinels too. `sentinel_username=`, `sentinel_password=`
+are for sentinels that ask for one of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 from redis.asyncio import Redis, RedisCluster, Sentinel
@@ -32,7 +36,6 @@ from gateway.store.base import Grant, Report, StoreDown, Terms
 
 TIMEOUT = 0.5
 """Seconds for one round trip of everything."""
-
 
 
 class Script:
@@ -72,14 +75,17 @@ def elder_key_of(account: str) -> str:
 
 
 class RedisStore:
-    """See `Store`. `url` as in the module; its password is never shown. No connection is made before it is needed."""
+    """See `Store`. `url` as in the module; its password is never shown. No connection is made before it is needed.
+
+    Raises ValueError for a URL with an option that does not exist.
+    """
 
     def __init__(self, url: str, terms: Terms | None = None, timeout: float = TIMEOUT) -> None:
         self._terms = terms or Terms()
         self._timeout = timeout
         self._where = shown(url)
         self._url = url
-        self._client: Any = None
+        self._client: Any = connect(url, timeout)
         self._by_hash = True
         self.calls = 0
 
@@ -128,8 +134,11 @@ class RedisStore:
             for i, reply in zip(again, await self._send("eval", [calls[i] for i in again]), strict=True):
                 replies[i] = reply
         for reply in replies:
-            if isinstance(reply, Exception):
+            if isinstance(reply, RedisError | OSError | TimeoutError):
                 raise reply
+            if isinstance(reply, Exception):
+                # redis-py's Cluster client trips over connections that another call of its own has just closed.
+                raise RedisError(f"{type(reply).__name__}: {reply}") from reply
         return replies
 
     async def _send(self, verb: str, calls: Sequence[Call]) -> list[Any]:
@@ -159,21 +168,45 @@ def connect(url: str, timeout: float) -> Any:
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
     if not kind:
-        return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
+        return _checked(Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options))
+    given = _query(parts.query, scheme == "rediss")
     if scheme == "rediss":
-        options["ssl"] = True
+        options |= {"ssl": True, **{name: value for name, value in given.items() if name in _TLS}}
+    asked = dict(options) | {n.removeprefix("sentinel_"): value for n, value in given.items() if n not in _TLS}
     if parts.password:
         options["password"] = unquote(parts.password)
     if parts.username:
         options["username"] = unquote(parts.username)
     hosts = [_host(host) for host in parts.netloc.rpartition("@")[2].split(",")]
     if kind == "cluster":
-        return RedisCluster(startup_nodes=[ClusterNode(h, p) for h, p in hosts], **options)
+        # A slot that has moved is noted; that must not close connections on which other calls are under way.
+        return RedisCluster(startup_nodes=[ClusterNode(h, p) for h, p in hosts], reinitialize_steps=0, **options)
     master, _, db = parts.path.strip("/").partition("/")
-    asked = {key: value for key, value in options.items() if key.startswith("socket_")}
     make: Any = Sentinel
     sentinel = make(hosts, sentinel_kwargs=asked, **options)
     return sentinel.master_for(master or "mymaster", db=int(db or 0))
+
+
+def _checked(client: Redis) -> Redis:
+    """redis-py looks at what it does not know when it connects; we look now."""
+    pool = client.connection_pool
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as error:
+        raise ValueError(f"REDIS_URL: {error}") from None
+    return client
+
+
+_TLS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+
+
+def _query(text: str, tls: bool) -> dict[str, str]:
+    """The options of a Sentinel's or a Cluster's address."""
+    given = dict(parse_qsl(text))
+    known = {"sentinel_username", "sentinel_password"} | (_TLS if tls else set())
+    if unknown := sorted(given.keys() - known):
+        raise ValueError(f"REDIS_URL: {unknown[0]} is not an option here; known are {', '.join(sorted(known))}")
+    return given
 
 
 def _host(text: str) -> tuple[str, int]:

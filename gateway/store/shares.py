@@ -165,9 +165,17 @@ class ShareBook:
             needs = _needs(book, demands[account], decay, leaving)
             reports.append(
                 Report(
-                    account, self.me, self._seq, needs, book.epoch, book.joins, book.members, alive, leaving,
+                    account,
+                    self.me,
+                    self._seq,
+                    needs,
+                    book.epoch,
+                    book.joins,
+                    book.members,
+                    alive,
+                    leaving,
                     self._crowd,
-                )
+                )  # fmt: skip
             )
         return tuple(reports)
 

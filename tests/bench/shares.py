@@ -66,7 +66,8 @@ async def measure(url: str) -> None:
                     await replica.say(hunger, rng, clock)
             each = (await spent(server) - before) / (ROUNDS * REPLICAS * ACCOUNTS)
             stats = (await server.info("commandstats"))["cmdstat_evalsha"]
-            print(f"{name:8} {each * 1e6:6.0f} us of processor time per report ({stats['usec_per_call']} us in the script)")
+            inside = stats["usec_per_call"]
+            print(f"{name:8} {each * 1e6:6.0f} us of processor time per report ({inside} us in the script)")
         size = await server.info("memory")
         print(f"{'memory':8} {size['used_memory_human']}")
     for replica in fleet:
