@@ -8,9 +8,9 @@ always. Nothing is retried here: who calls knows when.
     redis+sentinel://[user:password@]host:port,host:port/master[/db]       rediss+sentinel://…
     redis+cluster://[user:password@]host:port,host:port                    rediss+cluster://…
 
-With TLS, `?ssl_ca_certs=/path/ca.pem` names a private authority and `ssl_certfile=`, `ssl_keyfile=` a certificate of our
-own, for all three kinds; `rediss+sentinel` speaks TLS to the sentinels too. `sentinel_username=`, `sentinel_password=`
-are for sentinels that ask for one of their own.
+With TLS, `?ssl_ca_certs=/path/ca.pem` names a private authority and `ssl_certfile=`, `ssl_keyfile=` a certificate of
+our own, for all three kinds; `rediss+sentinel` speaks TLS to the sentinels too. `sentinel_username=` and
+`sentinel_password=` are for sentinels that ask for one of their own.
 """
 
 from __future__ import annotations
@@ -158,6 +158,7 @@ class RedisStore:
             try:
                 async with asyncio.timeout(self._timeout):
                     await client.aclose()
+                    await asyncio.gather(*(sentinel.aclose() for sentinel in _sentinels(client)))
             except (RedisError, OSError, TimeoutError):
                 pass
 
@@ -207,6 +208,12 @@ def _query(text: str, tls: bool) -> dict[str, str]:
     if unknown := sorted(given.keys() - known):
         raise ValueError(f"REDIS_URL: {unknown[0]} is not an option here; known are {', '.join(sorted(known))}")
     return given
+
+
+def _sentinels(client: Any) -> Sequence[Redis]:
+    """The sentinels that this client asks: it does not close their connections itself."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return manager.sentinels if manager is not None else ()
 
 
 def _host(text: str) -> tuple[str, int]:

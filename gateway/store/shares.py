@@ -163,20 +163,8 @@ class ShareBook:
             decay = 0.5 ** ((now - book.sent) / HALF_LIFE)
             book.sent = now
             needs = _needs(book, demands[account], decay, leaving)
-            reports.append(
-                Report(
-                    account,
-                    self.me,
-                    self._seq,
-                    needs,
-                    book.epoch,
-                    book.joins,
-                    book.members,
-                    alive,
-                    leaving,
-                    self._crowd,
-                )  # fmt: skip
-            )
+            told = (book.epoch, book.joins, book.members)
+            reports.append(Report(account, self.me, self._seq, needs, *told, alive, leaving, self._crowd))
         return tuple(reports)
 
     def granted(self, grants: Iterable[Grant], now: float) -> None:

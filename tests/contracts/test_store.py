@@ -6,10 +6,7 @@ import asyncio
 import importlib.util
 import itertools
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +14,7 @@ import pytest
 from gateway.core.nouns import LimitKind
 from gateway.store.base import Grant, Need, Report, Store, StoreDown, Terms
 from gateway.store.memory import MemoryStore
-from gateway.store.redis import RedisStore, elder_key_of, key_of
+from gateway.store.redis import RedisStore, key_of
 
 TERMS = Terms(ttl=3.0, margin=0.75, ghost=10.0)
 NUMBERS = itertools.count()
@@ -377,46 +374,6 @@ def test_reports_of_many_accounts_are_answered_in_their_order(desk: Desk) -> Non
     assert [grant.account for grant in grants] == names
     assert all(set(grant.shares) == {"streams", "rpm"} for grant in grants)
     assert desk.exchange() == [] or desk.exchange() == ()
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_twenty_replicas_are_granted_the_same_by_every_store(server: Any, seed: int) -> None:
-    rng = Random(seed)
-    kinds: tuple[LimitKind, ...] = ("streams", "rpm", "tps")
-    limits = {kind: rng.choice((1, 7, 19, 40, 1000, 10**9)) for kind in kinds}
-    names = sorted(f"{rng.randrange(16**6):06x}" for _ in range(20))
-    with closing(Desk("memory", server)) as reference, closing(Desk("redis", server)) as other:
-        last = dict.fromkeys(names, Grant(reference.account))
-        epochs = {"": ""}
-        for turn in range(30):
-            for name in rng.sample(names, 20):
-                was = last[name]
-                needs = {kind: random_need(rng, limit, was.shares.get(kind, 0)) for kind, limit in limits.items()}
-                needs.pop(rng.choice((*limits, *["ramp"] * 20)), None)
-                told = Report(reference.account, name, turn, needs, was.epoch, was.joins, was.members)
-                (mine,) = reference.exchange(told)
-                (its,) = other.exchange(replace(told, account=other.account, epoch=epochs[told.epoch]))
-                epochs[mine.epoch] = its.epoch
-                assert replace(its, account=mine.account, epoch=mine.epoch) == mine, (turn, told)
-                last[name] = mine
-                reference.now = other.now = reference.now + 0.01
-
-
-def random_need(rng: Random, limit: int, share: int) -> Need:
-    want = rng.choice((0, 1, limit, rng.randint(0, limit), limit // 20))
-    used = rng.choice((0, share, rng.randint(0, share)))
-    return Need(limit, share, used, want, rng.choice((1, 1, 1 + limit // 9)))
-
-
-def test_while_gateways_of_the_layout_before_are_alive_those_of_this_one_get_nothing(server: Any) -> None:
-    with closing(Desk("redis", server)) as desk:
-        desk.settled("a")
-        assert desk.say("a", 0, 50) >= 50
-        server.cli("SET", elder_key_of(desk.account), "{}", "PX", "900000")
-        assert desk.say("a", 0, 50) == 0
-        assert desk.last["a"].learning
-        server.cli("PEXPIRE", elder_key_of(desk.account), str(900_000 - 63_600))
-        assert desk.say("a", 0, 50) >= 50, "the last of them has been silent for a lease and a minute"
 
 
 def test_a_store_that_cannot_be_reached_says_so_and_hides_the_password() -> None:

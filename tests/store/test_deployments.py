@@ -196,7 +196,7 @@ def test_a_server_whose_authority_is_not_trusted_is_told_nothing(secured: tuple[
 def test_options_that_do_not_exist_are_named_at_start() -> None:
     for url in ("redis://h/0?nonsense=1", "redis+cluster://h:1?nonsense=1", "redis+sentinel://h:1/m?nonsense=1",
                 "redis+sentinel://h:1/m?ssl_ca_certs=/x"):  # fmt: skip
-        with pytest.raises(ValueError, match="REDIS_URL: .*(nonsense|ssl_ca_certs)"):
+        with pytest.raises(ValueError, match=r"REDIS_URL: .*(nonsense|ssl_ca_certs)"):
             RedisStore(url)
 
 
