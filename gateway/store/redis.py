@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -155,12 +156,7 @@ class RedisStore:
     async def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await client.aclose()
-                    await asyncio.gather(*(sentinel.aclose() for sentinel in _sentinels(client)))
-            except (RedisError, OSError, TimeoutError):
-                pass
+            await hang_up(client, self._timeout)
 
 
 def connect(url: str, timeout: float) -> Any:
@@ -210,10 +206,14 @@ def _query(text: str, tls: bool) -> dict[str, str]:
     return given
 
 
-def _sentinels(client: Any) -> Sequence[Redis]:
-    """The sentinels that this client asks: it does not close their connections itself."""
+async def hang_up(client: Any, timeout: float) -> None:
+    """Close what `connect` made, and the connections to sentinels, which the client would leave open. Never raises
+    for a server that is down."""
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
-    return manager.sentinels if manager is not None else ()
+    sentinels = manager.sentinels if manager is not None else ()
+    with suppress(RedisError, OSError, TimeoutError):
+        async with asyncio.timeout(timeout):
+            await asyncio.gather(*(one.aclose() for one in (client, *sentinels)))
 
 
 def _host(text: str) -> tuple[str, int]:
