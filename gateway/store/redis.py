@@ -206,13 +206,13 @@ def _query(text: str, tls: bool) -> dict[str, str]:
     return given
 
 
-async def hang_up(client: Any, timeout: float) -> None:
+async def hang_up(client: Any, within: float) -> None:
     """Close what `connect` made, and the connections to sentinels, which the client would leave open. Never raises
     for a server that is down."""
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     sentinels = manager.sentinels if manager is not None else ()
     with suppress(RedisError, OSError, TimeoutError):
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(within):
             await asyncio.gather(*(one.aclose() for one in (client, *sentinels)))
 
 
