@@ -203,6 +203,18 @@ def test_a_first_start_serves_at_once_when_everybody_who_may_run_is_there(own_re
     run(body())
 
 
+def test_a_replica_that_is_stopped_at_any_moment_ends(own_redis: Any) -> None:
+    async def body() -> None:
+        for i in range(60):
+            replica = Replica(f"brief-{i}", own_redis.url, 5)
+            replica.sharer.start()
+            await asyncio.sleep(i / 5000)  # connecting, in the middle of an exchange, between two
+            async with asyncio.timeout(3):
+                await replica.sharer.aclose()
+
+    run(body())
+
+
 def test_at_load_a_replica_asks_a_few_times_per_second_and_account(own_redis: Any) -> None:
     async def body() -> None:
         async with replicas(own_redis.url, 100, 100, accounts=20) as made:
