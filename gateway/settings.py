@@ -5,7 +5,8 @@ SPILLGATE_ADMIN_PORT, SPILLGATE_ADMIN_HOST
                       a listener of its own for /admin/v1, which is nowhere else then (default host 127.0.0.1)
 SPILLGATE_LOG         human (default) or json
 REDIS_URL             shared state: redis://, rediss://, redis+sentinel://, redis+cluster://
-SPILLGATE_REPLICAS    how many replicas there are, for when the shared state was never reached (default 1)
+SPILLGATE_REPLICAS    the most processes that ever run at a time: a first start gets its shares at once, and each
+                      goes on with its even part if the shared state was never reached (not told: 1)
 PORT, HOST            where `serve` listens unless told on the command line
 """
 
@@ -26,7 +27,7 @@ class Settings:
     admin_host: str = "127.0.0.1"
     log: str = "human"
     redis_url: str = field(default="", repr=False)
-    replicas: int = 1
+    replicas: int = 0
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -48,8 +49,8 @@ def read(environ: Mapping[str, str]) -> Settings:
     log = environ.get("SPILLGATE_LOG", "human")
     if log not in {"human", "json"}:
         raise ValueError(f"SPILLGATE_LOG must be human or json, not {log!r}")
-    replicas = environ.get("SPILLGATE_REPLICAS", "1")
-    if not replicas.isdigit() or int(replicas) < 1:
+    replicas = environ.get("SPILLGATE_REPLICAS", "")
+    if replicas and (not replicas.isdigit() or int(replicas) < 1):
         raise ValueError(f"SPILLGATE_REPLICAS must be a number from 1, not {replicas!r}")
     return Settings(
         host=environ.get("HOST", "127.0.0.1"),
@@ -59,6 +60,6 @@ def read(environ: Mapping[str, str]) -> Settings:
         admin_host=environ.get("SPILLGATE_ADMIN_HOST", "127.0.0.1"),
         log=log,
         redis_url=environ.get("REDIS_URL", ""),
-        replicas=int(replicas),
+        replicas=int(replicas or 0),
         variables=dict(environ),
     )

@@ -15,12 +15,19 @@ Rule: times handed in never go backwards.
 from __future__ import annotations
 
 from collections import deque
-from math import inf
+from itertools import chain
+from math import ceil, inf
 
 GUARD = 0.05
 """Seconds by which the network may move two requests towards each other."""
 
 QUANTA = 256
+
+MERGE = 1 / 128
+"""Seconds within which a ramp counts starts as one."""
+
+EVEN = 0.1
+"""Seconds over which a share of a ramp is spread."""
 
 REQUESTS, PROMPT, TOKENS = 0, 1, 2
 """What a window counts: requests; tokens with nothing reserved but the prompt; tokens with reservations."""
@@ -109,7 +116,14 @@ class Ramp:
     """Requests of the last second against those of the second before: the same face as a window.
 
     Doubt counts against us on both sides: the last second is taken `GUARD` longer, the one before it `GUARD`
-    shorter at either end. `limit` is what may have started in the last second: last second's basis plus `step`.
+    shorter at either end. `used` is what started in the last second, `limit` what may have.
+
+    One who has the whole limit compares when he starts something: `limit` is last second's basis plus `step`. That is
+    not enough for shares, since while others start something, one's own basis may pass before one's own last second
+    has. So with a share (`partial`) the rise must stay within `step` at *every* moment to come, as if nothing more
+    were started (`rise`): then the sum of all rises is within the sum of all steps, whoever starts when, with no
+    clock in common. A burst cannot be followed by a larger one under that rule; so it is also spread, over `EVEN`
+    at a time, and what is allowed grows from second to second.
     """
 
     __slots__ = ("_before", "_last", "counts", "limit", "partial", "span", "step", "turn", "used")
@@ -122,33 +136,47 @@ class Ramp:
         self.used = 0
         self.limit = step
         self.turn = inf
-        self._last: deque[tuple[float, int]] = deque()
-        self._before: deque[tuple[float, int]] = deque()
+        self._last: deque[_Starts] = deque()
+        self._before: deque[_Starts] = deque()
 
     def __repr__(self) -> str:
         return f"<Ramp {self.used}/{self.limit:g}, step {self.step:g}>"
 
     def add(self, amount: int, now: float) -> None:
         """`amount` requests started at `now`."""
-        self._last.append((now, amount))
+        last = self._last
+        if last and now < last[-1].first + MERGE:
+            last[-1].latest = now
+            last[-1].amount += amount
+        else:
+            last.append(_Starts(now, amount))
         self.used += amount
-        self.turn = min(self.turn, self._next())
+        self.turn = min(self.turn, self._next(now))
 
     def roll(self, now: float) -> None:
         """Move on: what was the last second becomes the second before, what is older is forgotten."""
         last, before = self._last, self._before
-        while last and last[0][0] + 1.0 + GUARD <= now:
+        while last and last[0].passes <= now:
             before.append(last.popleft())
-            self.used -= before[-1][1]
-            self.limit += before[-1][1]
-        while before and before[0][0] + 2.0 - GUARD <= now:
-            self.limit -= before.popleft()[1]
-        self.turn = self._next()
+            self.used -= before[-1].amount
+        while before and before[0].leaves <= now:
+            before.popleft()
+        self.turn = self._next(now)
+        if self.partial:
+            self.limit = self.used + min(self.step - self._highest(self.turn), self._evenly(now))
+        else:
+            self.limit = self.step + sum(starts.amount for starts in before)
 
     def set_step(self, step: float) -> None:
-        """The allowed rise changed; what has started stays counted."""
+        """The allowed rise changed, or whose it is; what has started stays counted."""
         self.limit += step - self.step
         self.step = step
+        self.turn = -inf
+
+    def rise(self, now: float) -> int:
+        """What is taken of the step and cannot be taken back: the highest rise from now on, if nothing is started."""
+        self.roll(now)
+        return max(0, self._highest(now))
 
     def earliest(self, _amount: float, now: float) -> float:
         """A time before which waiting is certainly in vain (room may need a few more such steps)."""
@@ -156,8 +184,48 @@ class Ramp:
             self.roll(now)
         if self.used + 1 <= self.limit or not self._last:
             return now
-        return self._last[0][0] + 1.0 + GUARD
+        return self.turn if self.partial else self._last[0].passes
 
-    def _next(self) -> float:
-        turn = self._last[0][0] + 1.0 + GUARD if self._last else inf
-        return min(turn, self._before[0][0] + 2.0 - GUARD) if self._before else turn
+    def _next(self, now: float) -> float:
+        turn = self._last[0].passes if self._last else inf
+        if self._before:
+            turn = min(turn, self._before[0].leaves)
+        return min(turn, now + EVEN / 2) if self.partial and turn < inf else turn
+
+    def _highest(self, until: float) -> int:
+        """The highest rise to come of what has started, as long as a start at `until` stays in the last second."""
+        last, before, i = self._last, self._before, 0
+        rise = highest = self.used - sum(starts.amount for starts in before)
+        for starts in chain(before, last):
+            if starts.leaves > until + 1.0 + GUARD:
+                break
+            while i < len(last) and last[i].passes <= starts.leaves:
+                rise -= 2 * last[i].amount
+                i += 1
+            rise += starts.amount
+            highest = max(highest, rise)
+        return highest
+
+    def _evenly(self, now: float) -> int:
+        lately = sum(starts.amount for starts in self._last if starts.latest > now - EVEN)
+        return max(1, ceil((self.used + self.step) * EVEN)) - lately
+
+
+class _Starts:
+    """Requests that started within `MERGE`: counted from the first and to the latest, whichever is against us."""
+
+    __slots__ = ("amount", "first", "latest")
+
+    def __init__(self, at: float, amount: int) -> None:
+        self.first = self.latest = at
+        self.amount = amount
+
+    @property
+    def passes(self) -> float:
+        """When they pass from the last second into the one before."""
+        return self.latest + 1.0 + GUARD
+
+    @property
+    def leaves(self) -> float:
+        """When they leave the second before."""
+        return self.first + 2.0 - GUARD

@@ -19,6 +19,7 @@ from gateway.policy.enrol import Changes, Given
 from gateway.policy.roster import Roster
 from gateway.store.base import StoreDown
 from gateway.store.registry import Registry, Stored
+from gateway.store.sharer import end
 
 EVERY = 0.4
 """Seconds between two looks: with the time of reading, all replicas have seen a change within one second."""
@@ -60,10 +61,9 @@ class Enrolment:
         self._task.add_done_callback(_tell_if_it_broke)
 
     async def aclose(self) -> None:
-        """Stop looking. Returns within the registry's time-out."""
+        """Stop looking. Takes the registry's time-out at most, rarely a second."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
         await self._registry.aclose()
 
     def touch(self) -> Touch:

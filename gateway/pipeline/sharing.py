@@ -21,7 +21,10 @@ from gateway.store.usage import usage
 
 
 class Sharing:
-    """One per replica, on the loop of its desk. `start` never waits; `aclose` gives back what is not used."""
+    """One per replica, on the loop of its desk. `start` never waits; `aclose` gives back what is not used.
+
+    `replicas`: the most that ever run at a time, by the operator's word; 0 if he gave none.
+    """
 
     def __init__(self, desk: Desk, live: Live, store: Store, *, replicas: int, terms: Terms | None = None) -> None:
         self._desk = desk
@@ -29,7 +32,7 @@ class Sharing:
         self._standings: Mapping[str, Standing] = {}
         self._told: dict[str, Limits] = {}
         self.replica = secrets.token_hex(6)
-        book = ShareBook(self.replica, terms or Terms(), desk.loop.time(), replicas)
+        book = ShareBook(self.replica, terms or Terms(), desk.loop.time(), max(1, replicas), replicas)
         self.sharer = Sharer(book, store, self.demands, self.apply)
 
     def start(self) -> None:
@@ -47,8 +50,9 @@ class Sharing:
     def demands(self) -> dict[str, Mapping[LimitKind, Usage]]:
         """What this replica uses and wants, by account and kind of limit."""
         dispatcher = self._desk.dispatcher
-        demands = dispatcher.demands(self._desk.clock())
-        return {name: usage(meter, demands[name]) for name, meter in dispatcher.meters.items() if name in demands}
+        now = self._desk.clock()
+        demands = dispatcher.demands(now)
+        return {name: usage(meter, demands[name], now) for name, meter in dispatcher.meters.items() if name in demands}
 
     def apply(self, standings: Mapping[str, Standing]) -> None:
         """Enforce what the book says, from now on."""

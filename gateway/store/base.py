@@ -58,6 +58,7 @@ class Report:
     seq      rises with every report of this replica; a late older one is ignored
     epoch    the last epoch it was told, and `ack` the number of joins it was told of in it
     known    the members it was told of: after a loss of data the store waits for these
+    crowd    the operator's word: never more than so many replicas run at a time; 0 without one
     alive    silent members that this replica has found to be running all the same
     leaving  its last word: nothing starts any more
     """
@@ -71,6 +72,7 @@ class Report:
     known: tuple[str, ...] = ()
     alive: tuple[str, ...] = ()
     leaving: bool = False
+    crowd: int = 0
 
 
 @dataclass(frozen=True, slots=True)

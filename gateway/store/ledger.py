@@ -22,6 +22,11 @@ sees more than L in any window, whatever happens between. Why it holds:
    brought along (`pool`), which moves freely between them. At least one lease is always waited, since a live replica
    reports, or falls silent, within it. So that nobody is unknown to all, a newcomer gets nothing above what it
    brought until every live member has been told of it.
+   *The operator's word* (`crowd`: never more than N replicas run at a time, frozen, cut off and draining ones
+   included) may end the wait early: when N live members have each been told of all of them. At the moment when the
+   youngest of these registered, the others had, and each has spoken again since; so all N were running then, nobody
+   else was, and whoever has started later holds nothing. Who is named as missing is waited for all the same. This is
+   how a first start in an empty store gets shares after two reports: without the word it cannot be told from a loss.
 6. *Clock.* The ledger's clock only moves forward, at most `LEAP` per report: a server clock that jumps ends no lease
    by more than that, for which `margin` is there. A clock that stands still only makes it wait.
 
@@ -70,6 +75,7 @@ class Member:
     spared: int = 0
     acked: int = 0
     left: bool = False
+    crowd: int = 0
     slices: dict[LimitKind, Slice] = field(default_factory=dict)
 
 
@@ -101,6 +107,7 @@ class Ledger:
         me = self._register(report)
         me.seq, me.seen, me.left = report.seq, self.clock, report.leaving
         me.acked = report.ack if report.epoch == self.epoch else 0
+        me.crowd = report.crowd
         for kind, need in report.needs.items():
             self._note(me, kind, need)
         for kind in [k for k in me.slices if k not in report.needs]:
@@ -181,10 +188,18 @@ class Ledger:
         if kind in self.settled:
             return False
         quiet = max(self.born, self.awaited) + self.ttl
-        if self.clock < self.born + self.ttl or (self.missing and self.clock < quiet + self._tail(kind)):
+        waiting = self.clock < self.born + self.ttl or (self.missing and self.clock < quiet + self._tail(kind))
+        if waiting and not self._complete():
             return True
         self.settled.add(kind)
         return False
+
+    def _complete(self) -> bool:
+        """By the operator's word: nobody but the live members can hold anything."""
+        live = [m for m in self.members.values() if self._live(m)]
+        youngest = max(m.joined for m in live)
+        told = all(m.acked >= youngest and m.crowd for m in live)
+        return told and not self.missing and len(live) >= max(m.crowd for m in live)
 
     def _live(self, member: Member) -> bool:
         return not member.left and self.clock <= member.seen + self.ttl

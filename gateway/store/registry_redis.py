@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from redis.exceptions import RedisError
 
 from gateway.store.base import StoreDown
-from gateway.store.redis import TIMEOUT, connect, shown
+from gateway.store.redis import TIMEOUT, connect, hang_up, shown
 from gateway.store.registry import NOTHING, Changes, Stored, Token, token
 
 KEY = "spillgate:{tenants}"
@@ -95,11 +95,7 @@ class RedisRegistry:
     async def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await client.aclose()
-            except (RedisError, OSError, TimeoutError):
-                pass
+            await hang_up(client, self._timeout)
 
 
 def _token(raw: bytes | None) -> Token:

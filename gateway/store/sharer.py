@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
@@ -21,6 +21,9 @@ CEILING = 1.0
 
 LOOK = 1.0
 """Seconds between two looks at silent members."""
+
+AGAIN = 1.0
+"""Seconds after which a task that has not ended is cancelled again: longer than a connection takes to be closed."""
 
 Apply = Callable[[Mapping[str, Standing]], None]
 Witness = Callable[[str], Awaitable[bool]]
@@ -73,11 +76,8 @@ class Sharer:
         return self._book.health(_now())
 
     async def aclose(self) -> None:
-        """Stop, and give back what is not used. Waits for the store's time-out at most; cancelled, it gives up."""
-        tasks = [*self._tasks, *([self._looking] if self._looking else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Stop, and give back what is not used. Takes its time-out and `AGAIN` at most; cancelled, it gives up."""
+        await end([*self._tasks, *([self._looking] if self._looking else [])])
         self._tasks = []
         reports = self._book.reports(self._demands(), _now(), leaving=True)
         self._apply(self._book.standings())
@@ -160,6 +160,16 @@ class Sharer:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel, and again: on Python 3.11 a `wait_for` (redis-py has some) loses a cancellation that meets its answer."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=AGAIN)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _tell_if_it_broke(task: asyncio.Task[None]) -> None:

@@ -120,12 +120,16 @@ class _Book:
 class ShareBook:
     """What this replica holds. `me` must differ for every start of every process.
 
+    `replicas`: what to divide by while the store was never reached. `crowd`: the most that ever run at a time, by the
+    operator's word (see `ledger`); 0 if he gave none.
+
     Rule: a share rises in `granted` only (or by the operator's guess), and what a report says is in force.
     """
 
-    def __init__(self, me: str, terms: Terms, now: float, replicas: int = 1) -> None:
+    def __init__(self, me: str, terms: Terms, now: float, replicas: int = 1, crowd: int = 0) -> None:
         self.me = me
         self._terms = terms
+        self._crowd = crowd
         self._expected = max(1, replicas)
         self._books: dict[str, _Book] = {}
         self._started = now
@@ -159,9 +163,8 @@ class ShareBook:
             decay = 0.5 ** ((now - book.sent) / HALF_LIFE)
             book.sent = now
             needs = _needs(book, demands[account], decay, leaving)
-            reports.append(
-                Report(account, self.me, self._seq, needs, book.epoch, book.joins, book.members, alive, leaving)
-            )
+            told = (book.epoch, book.joins, book.members)
+            reports.append(Report(account, self.me, self._seq, needs, *told, alive, leaving, self._crowd))
         return tuple(reports)
 
     def granted(self, grants: Iterable[Grant], now: float) -> None:

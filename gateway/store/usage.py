@@ -13,11 +13,11 @@ from gateway.store.shares import Usage
 _COUNTED_IN_TOKENS = ("tpm", "tps")
 
 
-def usage(meter: Meter, demand: Demand) -> Mapping[LimitKind, Usage]:
+def usage(meter: Meter, demand: Demand, now: float) -> Mapping[LimitKind, Usage]:
     """Every kind of limit that the account has as a whole, rounded against us.
 
     The next start's need in tokens is taken as the average of those that wait. Of a ramp, what is used is the
-    rise: the part of the last second's starts that the second before does not explain.
+    highest rise to come (`Ramp.rise`).
     """
     queue = demand.want.get("streams", 0) - demand.used.get("streams", 0)
     found: dict[LimitKind, Usage] = {}
@@ -28,7 +28,7 @@ def usage(meter: Meter, demand: Demand) -> Mapping[LimitKind, Usage]:
         waiting = max(0.0, demand.want.get(kind, used) - used)
         gauge = meter.by_kind.get(kind)
         if isinstance(gauge, Ramp):
-            used = max(0.0, used - (gauge.limit - gauge.step))
+            used = gauge.rise(now)
         unit = ceil(waiting / queue) if kind in _COUNTED_IN_TOKENS and queue > 0 else 1
         found[kind] = Usage(int(whole), ceil(used), ceil(waiting), max(1, unit))
     return found

@@ -14,7 +14,7 @@ import pytest
 from gateway.core.nouns import LimitKind
 from gateway.store.base import Grant, Need, Report, Store, StoreDown, Terms
 from gateway.store.memory import MemoryStore
-from gateway.store.redis import RedisStore
+from gateway.store.redis import RedisStore, key_of
 
 TERMS = Terms(ttl=3.0, margin=0.75, ghost=10.0)
 NUMBERS = itertools.count()
@@ -63,7 +63,7 @@ class Desk:
 
     def flush(self) -> None:
         self._memory.flush()
-        self._server.cli("DEL", f"spillgate:{{{self.account}}}:shares")
+        self._server.cli("DEL", key_of(self.account))
 
     def close(self) -> None:
         self._loop.run_until_complete(self.store.aclose())
@@ -114,6 +114,52 @@ def test_a_newborn_store_grants_nothing_before_every_living_replica_could_have_s
         desk.now += 0.4
         share = desk.say("a", 0, 50)
     assert share >= 50
+
+
+def test_a_first_start_is_granted_at_its_second_word_when_the_operator_says_it_is_alone(desk: Desk) -> None:
+    assert desk.say("a", 0, 50, crowd=1) == 0
+    desk.now += 0.02
+    assert desk.say("a", 0, 50, crowd=1) >= 50
+    assert not desk.last["a"].learning
+
+
+def test_a_first_start_of_several_is_granted_when_each_has_been_told_of_all(desk: Desk) -> None:
+    for name in "aba":
+        assert desk.say(name, 0, 50, crowd=3) == 0, "one may be running that nobody has heard of"
+    for _ in range(2):
+        for name in "cab":
+            desk.say(name, 0, 33, crowd=3)
+    assert [desk.say(name, 0, 33, crowd=3) for name in "abc"] == [33, 33, 33]
+
+
+def test_the_operators_word_counts_only_if_everybody_gives_it_and_the_largest_does(desk: Desk) -> None:
+    for _ in range(5):
+        assert [desk.say("a", 0, 50, crowd=2), desk.say("b", 0, 50)] == [0, 0]
+        assert [desk.say("c", 0, 50, crowd=2), desk.say("d", 0, 50, crowd=9)] == [0, 0]
+        desk.now += 0.05
+
+
+def test_one_that_died_at_its_first_word_is_no_proof_that_everybody_is_there(desk: Desk) -> None:
+    desk.settled("holder")
+    assert desk.say("holder", 90, 100, crowd=2) >= 90
+    desk.flush()
+    desk.say("b", 0, 50, crowd=2)
+    desk.say("late", 0, 50, crowd=2)  # sent before its process died; "b2" takes its place
+    for _ in range(3):
+        assert desk.say("b", 0, 50, crowd=2) == 0
+        desk.now += 0.2
+
+
+def test_whoever_is_missing_is_waited_for_whatever_the_operator_says(desk: Desk) -> None:
+    for _ in range(3):
+        desk.say("a", 80, 80, crowd=2)
+        desk.say("b", 20, 20, crowd=2)
+        desk.now += 0.2
+    desk.flush()  # and "a" is dead
+    for _ in range(4):
+        assert desk.say("b", 20, 100, crowd=2) <= 25
+        desk.say("c", 0, 50, crowd=2)
+        desk.now += 0.2
 
 
 def test_shares_never_add_up_to_more_than_the_limit(desk: Desk) -> None:

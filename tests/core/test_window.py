@@ -67,6 +67,74 @@ def test_a_ramp_never_lets_a_second_exceed_the_one_before_by_more_than_its_step(
             assert last <= before + step
 
 
+@given(
+    st.lists(st.tuples(st.floats(0, 0.6), st.integers(0, 3), st.integers(0, 30)), min_size=10, max_size=80),
+    st.lists(st.integers(1, 6), min_size=2, max_size=4),
+)
+def test_shares_of_a_ramp_keep_it_together_whoever_starts_when(
+    moves: list[tuple[float, int, int]], steps: list[int]
+) -> None:
+    ramps = [Ramp(step) for step in steps]
+    for ramp in ramps:
+        ramp.partial = True
+    starts: list[float] = []
+    now = 3.0
+    for pause, who, tries in moves:
+        now += pause
+        ramp = ramps[who % len(ramps)]
+        began = len(starts)
+        while len(starts) < began + tries:
+            if now >= ramp.turn:
+                ramp.roll(now)
+            if ramp.used + 1 > ramp.limit:
+                break
+            ramp.add(1, now)
+            starts.append(now)
+        if len(starts) > began:
+            last = sum(now - at < 1.0 for at in starts)
+            before = sum(1.0 <= now - at < 2.0 for at in starts)
+            assert last <= before + sum(steps)
+            assert sum(other.rise(now) for other in ramps) <= sum(steps)
+
+
+def served(ramp: Ramp, seconds: int) -> list[int]:
+    """What a ramp lets through in each second when there is always more to be started."""
+    counts = []
+    for tick in range(seconds * 100):
+        now = 3.0 + tick / 100
+        if tick % 100 == 0:
+            counts.append(0)
+        while True:
+            if now >= ramp.turn:
+                ramp.roll(now)
+            if ramp.used + 1 > ramp.limit:
+                break
+            ramp.add(1, now)
+            counts[-1] += 1
+    return counts
+
+
+def test_a_share_of_a_ramp_grows_from_second_to_second_also_under_a_backlog() -> None:
+    ramp = Ramp(10)
+    ramp.partial = True
+    counts = served(ramp, 10)
+    assert counts[0] == 10
+    assert counts[2] >= 15
+    assert counts[9] >= 30
+
+
+def test_a_share_of_a_ramp_that_is_lowered_stays_taken_until_its_rise_has_passed() -> None:
+    ramp = Ramp(10)
+    ramp.partial = True
+    ramp.add(6, 1.0)
+    ramp.set_step(2)
+    assert ramp.rise(1.5) == 6
+    assert ramp.earliest(1, 1.5) == pytest.approx(1.55), "a time to ask again"
+    ramp.roll(1.5)
+    assert ramp.used + 1 > ramp.limit
+    assert ramp.rise(2.06) == 0
+
+
 def test_a_window_is_empty_again_after_a_long_idle_gap() -> None:
     window = Window(60.0, 10, REQUESTS)
     for second in range(10):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from gateway.core.nouns import Limits
@@ -20,13 +21,15 @@ LIMIT = 40
 class Replica:
     """A shell with a demand of its own that uses whatever it may, at once."""
 
-    def __init__(self, name: str, url: str, wish: int, accounts: int = 1, expected: int = 10**9) -> None:
+    def __init__(
+        self, name: str, url: str, wish: int, accounts: int = 1, expected: int = 10**9, crowd: int = 0
+    ) -> None:
         self.wish = wish
         self.accounts = [f"acc-{i}" for i in range(accounts)]
         self.standings: Mapping[str, Standing] = {}
         loop = asyncio.get_running_loop()
         self.store = RedisStore(url, TERMS, timeout=0.3)
-        book = ShareBook(name, TERMS, loop.time(), expected)
+        book = ShareBook(name, TERMS, loop.time(), expected, crowd)
         self.known: set[str] = set()
         self.sharer = Sharer(book, self.store, self.demands, self.apply, self.witness)
 
@@ -56,8 +59,8 @@ def check() -> None:
 
 
 @asynccontextmanager
-async def replicas(url: str, *wishes: int, accounts: int = 1) -> AsyncIterator[list[Replica]]:
-    made = [Replica(f"r{i}", url, wish, accounts) for i, wish in enumerate(wishes)]
+async def replicas(url: str, *wishes: int, accounts: int = 1, crowd: int = 0) -> AsyncIterator[list[Replica]]:
+    made = [Replica(f"r{i}", url, wish, accounts, crowd=crowd) for i, wish in enumerate(wishes)]
     REPLICAS.extend(made)
     try:
         for replica in made:
@@ -123,6 +126,42 @@ def test_uneven_shares_fall_to_the_even_part_while_the_server_is_frozen(own_redi
     run(body())
 
 
+def sentinel(make_redis: Any, port: int, folder: Path) -> Any:
+    """One that watches the master on this port and decides alone."""
+    settings = folder / "sentinel.conf"
+    settings.write_text(
+        f"sentinel monitor main 127.0.0.1 {port} 1\nsentinel auth-pass main sesame\n"
+        "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
+    )
+    return make_redis(first=(str(settings),), last=("--sentinel",))
+
+
+def test_after_a_failover_by_sentinel_exchanges_go_on_and_no_share_is_granted_twice(
+    make_redis: Any, tmp_path: Path
+) -> None:
+    locked = ("--requirepass", "sesame", "--masterauth", "sesame")
+    master = make_redis(*locked)
+    heir = make_redis(*locked, "--replicaof", "127.0.0.1", str(master.port))
+    watcher = sentinel(make_redis, master.port, tmp_path)
+
+    def known() -> bool:
+        return str(heir.port).encode() in watcher.cli("SENTINEL", "REPLICAS", "main")
+
+    async def body() -> None:
+        async with replicas(f"redis+sentinel://:sesame@127.0.0.1:{watcher.port}/main", 100, 100, 100) as made:
+            await until(full(made), 5)
+            await until(known, 15)
+            epochs = {r.sharer._book._books["acc-0"].epoch for r in made}
+            master.kill()
+            await until(lambda: all(r.sharer.health().degraded for r in made), 3)
+            took = await until(lambda: not any(r.sharer.health().degraded for r in made), 15)
+            await until(full(made), 5)
+            assert epochs.isdisjoint(r.sharer._book._books["acc-0"].epoch for r in made), "what the heir has may be old"
+            assert took < 10
+
+    run(body())
+
+
 def test_a_flush_and_a_forgotten_script_go_by_unnoticed(own_redis: Any) -> None:
     async def body() -> None:
         async with replicas(own_redis.url, 100, 100) as made:
@@ -151,6 +190,27 @@ def test_a_replica_that_starts_without_a_server_guesses_after_a_lease(own_redis:
         await until(lambda: replica.share() == LIMIT, 6)
         assert not replica.sharer.health().degraded
         await replica.sharer.aclose()
+
+    run(body())
+
+
+def test_a_first_start_serves_at_once_when_everybody_who_may_run_is_there(own_redis: Any) -> None:
+    async def body() -> None:
+        async with replicas(own_redis.url, 100, 100, 100, crowd=3) as made:
+            took = await until(full(made), 5)
+            assert took < 0.7 * TERMS.ttl, "no lease was waited for"
+
+    run(body())
+
+
+def test_a_replica_that_is_stopped_at_any_moment_ends(own_redis: Any) -> None:
+    async def body() -> None:
+        for i in range(60):
+            replica = Replica(f"brief-{i}", own_redis.url, 5)
+            replica.sharer.start()
+            await asyncio.sleep(i / 5000)  # connecting, in the middle of an exchange, between two
+            async with asyncio.timeout(3):
+                await replica.sharer.aclose()
 
     run(body())
 
