@@ -6,8 +6,9 @@ a request is dispatched, more when more flows, and put right when it ends: promp
 cache are free, and so is an attempt of which the tenant got nothing. Work that runs is therefore always counted.
 
 Who comes back from idleness is lifted, so that nobody saves up what he did not use: to where the band's clock (the
-highest counter that was served) stood `GRACE` seconds ago. That much he may have saved, so that a light tenant's
-little bursts do not wait behind a heavy one's queue; it also bounds what anybody can gain by pausing.
+highest counter that was served) stood `GRACE` seconds ago, and to `SAVED` tokens below it. So much he may have saved,
+so that a light tenant's little bursts do not wait behind a heavy one's queue; it also bounds what anybody can gain by
+pausing. `SAVED` matters when an idle fleet is filled: the clock leaps, and who filled it must not pay for that later.
 
 Three bands, `interactive` before `standard` before `batch`; each has counters of its own. A lower band that waits is
 credited `FLOOR` of all that is dispatched meanwhile, and goes first when it has credit: no starvation.
@@ -34,6 +35,7 @@ ANSWER = 2
 """What an answer token costs, in prompt tokens: about what it costs the clouds."""
 FLOOR = 0.1
 GRACE = 4.0
+SAVED = 32_768.0
 MOST_OWED = 65_536.0
 """A band's credit is not saved beyond this, about one long request: its head may be waiting for a limit."""
 SWEEP_AT = 1000
@@ -70,8 +72,8 @@ class Share:
         band = self.band
         if now >= band.turn:
             band.roll(now)
-        if not ticket.seq and self.counter < band.least:
-            self.lift(band.least)
+        if not ticket.seq and self.counter < (least := band.least):
+            self.lift(least)
         start = self.counter
         if start > band.clock:
             band.clock = start
@@ -102,16 +104,16 @@ class Share:
 
 
 class Band:
-    """The tenants of one class. `clock`: the highest counter that was served; `least`: where it stood lately."""
+    """The tenants of one class. `clock` is the highest counter that was served."""
 
-    __slots__ = ("_mark", "_sweep_at", "clock", "least", "name", "owed", "pool", "rank", "shares", "turn", "waiting")
+    __slots__ = ("_lately", "_mark", "_sweep_at", "clock", "name", "owed", "pool", "rank", "shares", "turn", "waiting")
 
     def __init__(self, name: ServiceClass, rank: int, pool: Pool) -> None:
         self.name = name
         self.rank = rank
         self.pool = pool
         self.shares: dict[str, Share] = {}
-        self.clock = self.least = self._mark = 0.0
+        self.clock = self._lately = self._mark = 0.0
         self._sweep_at = SWEEP_AT
         self.turn = 0.0
         self.waiting = 0
@@ -119,12 +121,18 @@ class Band:
 
     def roll(self, now: float) -> None:
         """Half of `GRACE` has passed since the last mark: the clock stood there then."""
-        self.least = self._mark if now < self.turn + GRACE / 2 else self.clock
+        self._lately = self._mark if now < self.turn + GRACE / 2 else self.clock
         self._mark = self.clock
         self.turn = now + GRACE / 2
 
+    @property
+    def least(self) -> float:
+        """What nobody's counter is below who comes back."""
+        saved = self.clock - SAVED
+        return max(self._lately, saved)
+
     def join(self, tenant: str) -> Share:
-        """A share for a tenant who has none. When they are many, that half of the idle is forgotten who gain least by it.
+        """A share for a tenant who has none. When they are many, half of the idle is forgotten: who gain least.
 
         If one of them still runs something, it is settled with a share that nobody looks at.
         """

@@ -12,7 +12,7 @@ from gateway.clouds.profiles import Fleet, Profile
 from gateway.core.nouns import Limits
 from gateway.sim.clairvoyant import replay
 from gateway.sim.demand import Need
-from gateway.sim.fairness import entitlements, evenness, jain, parts
+from gateway.sim.fairness import entitlements, evenness, jain, parts, service
 from gateway.sim.rehearse import plan_of, rehearse
 from gateway.sim.score import Record, Terms
 from gateway.sim.tenants import Client, Lengths, arrivals, read
@@ -62,11 +62,21 @@ def test_a_part_says_what_a_tenant_asked_for_and_had() -> None:
         Record(Need(3, 99.0, 1, 1, tenant="outside"), "refused", 99.0),
     ]
     (part,) = parts(records, TERMS, 0.0, 10.0).values()
-    assert (part.asked, part.served, part.entitled, part.in_time) == (600, 400, 400, 0.5)
+    assert (part.asked, part.served, part.in_time, part.refused) == (600, 400, 0.5, 1)
+    assert part.entitled == pytest.approx(320), "what was there, but not what came when all had left"
     assert (part.ttft_p50, part.ttft_p99) == (1.0, 7.5)
-    assert evenness([part]) == 1.0
+    assert evenness([part]) == pytest.approx(1.0)
+    assert part.ratio == pytest.approx(400 / 320)
     (idle,) = parts(records[2:3], TERMS, 0.0, 10.0).values()
-    assert (idle.in_time, idle.ttft_p99) == (1.0, None)
+    assert (idle.in_time, idle.ttft_p99, idle.served) == (1.0, None, 0.0)
+
+
+def test_service_is_spread_over_the_time_it_took() -> None:
+    record = Record(Need(0, 10.0, 100, 50), "served", 20.0, first=11.0, queued=0.0, tokens=50, attempts=1)
+    assert service(record, 0.0, 100.0) == 200
+    assert service(record, 10.0, 15.0) == 150
+    assert service(record, 15.0, 20.0) == 50
+    assert service(record, 30.0, 40.0) == 0
 
 
 def test_arrivals_have_the_rate_and_the_variation_they_were_asked_for() -> None:
