@@ -130,7 +130,7 @@ class Queue:
         self._lanes: dict[LaneKey, Lane] = {}
         self._count = 0
         self._looked = 0
-        self.emptied: list[tuple[LaneKey, Share]] = []
+        self.emptied: dict[tuple[LaneKey, Share], None] = {}
 
     def __repr__(self) -> str:
         return f"<Queue: {self._count} waiting in {len(self._lanes)} lanes>"
@@ -180,7 +180,7 @@ class Queue:
         flow.remove(ticket)
         if not flow.entries:
             del flows[share]
-            self.emptied.append((ticket.key, share))
+            self.emptied[ticket.key, share] = None
             if not any(lane.bands):
                 del self._lanes[ticket.key]
         self._count -= 1

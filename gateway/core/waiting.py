@@ -77,7 +77,7 @@ class Place(NamedTuple):
 class Waiting(Protocol):
     """Who waits, and in which order they are asked. `len` is how many wait."""
 
-    emptied: list[tuple[LaneKey, Share]]
+    emptied: dict[tuple[LaneKey, Share], None]
     """Lanes, and whose requests in them, of which none waits any more; the reader clears it."""
 
     def __len__(self) -> int: ...

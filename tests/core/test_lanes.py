@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.lanes import HIGH, LOW
-from gateway.core.nouns import Go, Lease, Limits, QueueRules, Refuse, Served, Tier, Usage, Wait
+from gateway.core.nouns import Advertised, Go, Lease, Limits, QueueRules, Refuse, Served, Tier, Usage, Wait
 
 ONE = Limits(streams=1)
 
@@ -99,6 +99,30 @@ def test_who_becomes_hopeless_while_he_waits_is_told_before_his_time_is_over(wor
     assert late
     assert {reason for _, reason in late} == {"hopeless"}
     assert max(waited for waited, _ in late) < 9.0
+
+
+def test_when_nothing_can_open_in_time_all_who_wait_are_told(world: Any) -> None:
+    dispatcher = world.dispatcher(a=ONE)
+    world.go(dispatcher)
+    for tenant in ("a", "a", "b"):
+        wait(world, dispatcher, 0.1, tenant)
+    dispatcher.apply(Advertised("a", "rpm", None, 0, 50.0), 1.0)
+    verdicts = [verdict for _, verdict in dispatcher.due(1.0)]
+    assert [verdict.reason for verdict in verdicts if isinstance(verdict, Refuse)] == ["hopeless"] * 3
+    assert dispatcher.next_due() is None
+
+
+def test_a_backlog_that_begins_anew_at_once_is_the_same_backlog(world: Any) -> None:
+    dispatcher = world.dispatcher(a=ONE)
+    world.go(dispatcher)
+    request = world.request(0.1)
+    dispatcher.offer(request, 0.1)
+    dispatcher.withdraw(request, 0.2)
+    wait(world, dispatcher, 0.2, "t")
+    wait(world, dispatcher, 0.2, "u")
+    dispatcher.due(0.3)
+    wait(world, dispatcher, 0.3, "t")
+    assert dispatcher._waiting.emptied == {}
 
 
 def test_lanes_do_not_block_each_other_and_a_slow_one_does_not_hold_a_tenant_back(world: Any) -> None:
