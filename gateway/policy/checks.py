@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from gateway.core.nouns import Learn, Limits
 from gateway.policy.diagnose import Problems, nearest
-from gateway.policy.schema import LimitsWord, PolicyWord, TenantWord
+from gateway.policy.schema import LimitsWord, PolicyWord
 from gateway.policy.walk import Read
 
 
@@ -149,9 +149,6 @@ def check_hedges(read: Read, problems: Problems) -> None:
             problems.warn(read.at(*path), path, "has no effect: `first_token_timeout` ends the first attempt before")
 
 
-_PLAIN = {"budget": TenantWord().budget, "weight": TenantWord().weight}
-
-
 def check_in_effect(read: Read, problems: Problems) -> None:
     """Say what is understood but not carried out: silence would be a promise."""
     document = read.document
@@ -160,7 +157,8 @@ def check_in_effect(read: Read, problems: Problems) -> None:
         wanted = {"affinity": policy.affinity != "none", "cache": policy.cache}
         paths += [("policies", name, key) for key, value in wanted.items() if value]
     for name, tenant in document.tenants.items():
-        paths += [("tenants", name, key) for key in ("budget", "weight") if getattr(tenant, key) != _PLAIN[key]]
+        if tenant.budget is not None:
+            paths.append(("tenants", name, "budget"))
     for path in paths:
         problems.warn(read.at(*path), path, "understood, but not in effect in this version")
 

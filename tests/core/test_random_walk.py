@@ -42,12 +42,14 @@ from gateway.core.nouns import (
     Request,
     RetryRules,
     Served,
+    ServiceClass,
     Shares,
     Tier,
     Verdict,
     Wait,
 )
 from gateway.core.views import FleetView
+from gateway.testing.books import check_counts, check_least, check_queue
 
 WIDE = {
     "own": Limits(streams=2),
@@ -72,7 +74,7 @@ def plan(accounts: dict[str, Limits], learn: Learn, *, without: str = "", versio
     surge = Policy(
         "surge",
         (tier("own-h20"), tier("ark-bj", "bailian"), tier("ark-sh", when=lambda r: r.class_ == "interactive")),
-        QueueRules(8.0, 12),
+        QueueRules(8.0, 12, 900_000),
         retry=RetryRules(0.1, 0.5, 4),
         breaker=BreakerRules(3, open_for=2.0),
         hedge=HedgeRules(1.0, 0.2),
@@ -142,19 +144,11 @@ class Walk(RuleBasedStateMachine):
         self.running[lease.id] = lease
         self.sent.append((self.now, lease.account))
         self.check_room(lease.account)
-        self.check_least(lease.account)
+        check_least(self.dispatcher.snapshot(self.now), lease.account)
 
     def check_room(self, account: str) -> None:
         self.check_limits(account, self.accounts[account])
         self.check_limits(account, self.shares.get(account, Limits()))
-
-    def check_least(self, account: str) -> None:
-        """Never above the least of all that was declared, said, shared and learnt, as the view shows it."""
-        meter = next(a for a in self.dispatcher.snapshot(self.now).accounts if a.name == account)
-        for room in meter.rooms:
-            assert room.kind in ("tpm", "tps") or room.used <= room.limit
-            assert room.whole is None or room.kind == "streams" or room.limit <= room.whole
-        assert meter.learnt is None or meter.in_flight <= max(1, meter.learnt)
 
     def check_limits(self, account: str, limits: Limits) -> None:
         flying = sum(lease.account == account for lease in self.running.values())
@@ -181,16 +175,21 @@ class Walk(RuleBasedStateMachine):
 
     @rule(
         model=st.sampled_from(["r2", "v4", "r2", "nobody"]),
-        interactive=st.booleans(),
+        class_=st.sampled_from(["interactive", "standard", "batch"]),
+        tenant=st.sampled_from(["t", "t", "u", "v"]),
         size=st.sampled_from([10, 4000, 40_000, 200_000]),
         most=st.sampled_from([None, 50]),
         patience=st.sampled_from([None, 0.5, 30.0]),
     )
-    def offer(self, model: str, interactive: bool, size: int, most: int | None, patience: float | None) -> None:
+    def offer(
+        self, model: str, class_: ServiceClass, tenant: str, size: int, most: int | None, patience: float | None
+    ) -> None:
         self.offered += 1
+        weight = 0.5 + self.offered % 3 if tenant == "u" else 1.0
         deadline = None if patience is None else self.now + patience
-        class_ = "interactive" if interactive else "batch"
-        request = Request(f"q{self.offered}", "t", model, class_, size, most, True, self.now, deadline)  # type: ignore[arg-type]
+        request = Request(
+            f"q{self.offered}", tenant, model, class_, size, most, True, self.now, deadline, weight=weight
+        )
         before = repr(self.dispatcher.snapshot(self.now))
         lines = self.dispatcher.explain(request, self.now)
         assert lines == self.dispatcher.explain(request, self.now)
@@ -361,16 +360,13 @@ class Walk(RuleBasedStateMachine):
         assert view.totals.hedge_tokens == sum(self.hedged.values())
         doomed = len(self.dispatcher._doomed)
         assert view.totals.waiting + doomed == len(self.waiting)
-        assert len(self.dispatcher._waiting) == len(self.dispatcher._tickets) == view.totals.waiting
         assert self.offered == view.totals.offered == len(self.ended) + len(requests) + len(self.waiting)
         assert len(set(self.ended)) == len(self.ended)
+        check_queue(self.dispatcher)
+        check_counts(view)
         for account in view.accounts:
             assert account.in_flight == sum(lease.account == account.name for lease in self.running.values())
             assert account.reserved_tokens >= 0
-        for backend in view.backends:
-            c = backend.counters
-            endings = c.served + c.limited + c.overloaded + c.failed + c.unusable + c.rejected + c.abandoned + c.beaten
-            assert c.granted == endings + backend.in_flight
 
     def teardown(self) -> None:
         if not hasattr(self, "now"):
