@@ -58,3 +58,9 @@ def test_every_provider_that_a_document_may_name_is_one_of_litellms() -> None:
     names = {provider.value for provider in imported().LlmProviders}
     assert presets.infos()["litellm"].providers <= names
     assert not presets.infos()["litellm"].providers & {"vllm", "petals", "oobabooga", "nlp_cloud", "github_copilot"}
+
+
+def test_looking_whether_it_is_installed_says_so_and_changes_no_other_preset() -> None:
+    found = presets.usable()
+    assert found["litellm"].lacks == ""
+    assert found == presets.infos()
