@@ -2,7 +2,7 @@
 
 litellm takes seconds to import and milliseconds of processor time for each request, so it lives in a room apart: one
 thread with an event loop, started with the first backend that wants it and ended with the last. Its asynchronous
-interface is used: measured against a pretend Anthropic, cancelling it closes the connection within 10 ms, before the
+interface is used: measured against a pretend Anthropic, cancelling it closes the connection within 12 ms, before the
 head and in the middle of a stream, while its synchronous interface in a thread goes on until the answer has come
 (docs/decisions/litellm.md).
 
