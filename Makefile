@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup setup-dev demo serve test check bench lock clean
+.PHONY: help setup setup-dev litellm demo serve test check bench lock clean
 
 help:
 	@echo "make demo   five pretend clouds, a surge, and the gateway in front of them (no keys, no services)"
 	@echo "make serve  the gateway with CONFIG=policies/minimal.yaml (or yours)"
+	@echo "make litellm  what 'driver: litellm' needs, for clouds of other dialects (335 MB)"
 	@echo "make test   everything that proves it: checks, unit, property and end-to-end tests"
 	@echo "make check  ruff, mypy --strict, layers, sizes"
 	@echo "make bench  cost per answer and per event against nginx (needs nginx, wrk, gcc, bc)"
@@ -27,6 +28,9 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 setup: $(VENV)/.run
 
 setup-dev: $(VENV)/.dev
+
+litellm: setup
+	$(PIP) install --require-hashes --no-deps -r requirements-litellm.lock
 
 demo: setup
 	@$(BIN)/spillgate demo $(ARGS)
@@ -53,12 +57,15 @@ MEASURE ?= ../shared/bench/measure
 bench: setup
 	@MEASURE=$(MEASURE) tests/bench/run
 
+# litellm has shipped a credential stealer once: a version is taken when it has been public for a week.
 lock: setup-dev
 	$(PIP) install uv
 	$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml --group build -o requirements.lock
 	$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+		--exclude-newer-package "litellm=7 days" pyproject.toml --extra litellm --group build -c requirements.lock -o requirements-litellm.lock
+	$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		pyproject.toml --extra litellm --group dev -c requirements-litellm.lock -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -46,6 +46,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream import presets
 from gateway.upstream.base import Upstream
 from gateway.upstream.http import Endpoint, HttpUpstream
+from gateway.upstream.litellm import SHARED, LitellmUpstream, Target
 from gateway.wire.dialect import Dialect
 
 CHAT_PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
@@ -207,6 +208,9 @@ class Dialler:
 
     def __call__(self, connection: Connection, connect_timeout: float) -> tuple[Upstream, Dialect]:
         preset = presets.load(connection.preset)
+        if connection.driver == "litellm":
+            target = Target(connection.base_url, connection.key, connection.headers, connect_timeout)
+            return LitellmUpstream(target, SHARED), preset.dialect
         secret = {preset.auth_header: f"{preset.auth_scheme} {connection.key}".strip()} if connection.key else {}
         endpoint = Endpoint(
             url=connection.base_url.rstrip("/") + preset.chat_path,

@@ -20,7 +20,7 @@ def path_argument(parser: argparse.ArgumentParser) -> None:
 
 def read(path: Path) -> Compiled:
     """Load and compile a document with this process's environment. Raises `DocumentError`."""
-    return load(path, os.environ, presets.infos())
+    return load(path, os.environ, presets.usable())
 
 
 def read_or_report(path: Path, *, as_json: bool = False) -> Compiled | None:

@@ -4,32 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gateway.core.nouns import Limits, Plan, ServiceClass
 from gateway.policy.diagnose import Problem
+
+Driver = Literal["http", "litellm"]
+"""How a backend is talked to."""
 
 
 @dataclass(frozen=True, slots=True)
 class PresetInfo:
     """What a document needs to know of a preset. `base_url` None: the document must give one, and needs no key.
 
-    `models` are ids this kind of cloud is known for; `key_env` is the usual name of the variable with its key.
+    `models` are ids this kind of cloud is known for; `key_env` is the usual name of the variable with its key. One with
+    another `driver` than http stands for that driver: `providers` are the clouds it knows, `lacks` says how to install
+    it where that was not done.
     """
 
     name: str
     base_url: str | None
     models: Mapping[str, str] = field(default_factory=dict)
     key_env: str = ""
+    driver: Driver = "http"
+    providers: frozenset[str] = frozenset()
+    lacks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach one backend. `key` is empty when it needs none. The address may hold a secret too."""
+    """How to reach one backend. `key` is empty when it needs none. The address may hold a secret too.
+
+    Of a `driver` other than http, `preset` is that driver's own, and an empty address means the cloud's usual one.
+    """
 
     preset: str
     base_url: str = field(repr=False)
     key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    driver: Driver = "http"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,21 +20,61 @@ def connections(read: Read, presets: Mapping[str, PresetInfo], problems: Problem
     found = {}
     for name, word in read.document.backends.items():
         path = ("backends", name)
-        preset = presets.get(word.preset)
-        if word.preset and preset is None:
-            place = read.value_at(*path, "preset")
-            written = read.texts[*path, "preset"].written
-            problems.error(place, (*path, "preset"), f"unknown preset '{written}'", nearest(word.preset, presets))
+        preset = _preset(read, path, word, presets, problems)
+        if preset is not None and preset.driver != "http":
+            _check_provider(read, path, word, preset, problems)
         base_url = _base_url(read, path, word, preset, problems)
         _check_key(read, path, word, preset, problems)
         _check_headers(read, path, word, problems)
-        found[name] = Connection(word.preset, base_url, word.key, dict(word.headers))
+        chosen = preset.name if preset else word.preset
+        found[name] = Connection(chosen, base_url, word.key, dict(word.headers), word.driver)
     return found
+
+
+def _preset(
+    read: Read, path: Path, word: BackendWord, presets: Mapping[str, PresetInfo], problems: Problems
+) -> PresetInfo | None:
+    """What is known of this kind of backend: its preset, or its driver where that is not http."""
+    where = (*path, "preset")
+    if word.driver != "http":
+        if where in read.keys:
+            hint = f"leave it out; driver '{word.driver}' finds the cloud by what `serves` says"
+            problems.error(read.value_at(*where), where, "a preset is for driver 'http'", hint)
+        return next((preset for preset in presets.values() if preset.driver == word.driver), None)
+    known = {name: preset for name, preset in presets.items() if preset.driver == "http"}
+    if word.preset and word.preset not in known:
+        driver = presets[word.preset].driver if word.preset in presets else ""
+        hint = f"expected driver: {driver}" if driver else nearest(word.preset, known)
+        problems.error(read.value_at(*where), where, f"unknown preset '{read.texts[where].written}'", hint)
+    elif where not in read.keys and (said := read.texts.get((*path, "driver"))) and said.value == "http":
+        problems.error(
+            read.at(*path), path, "'preset' is missing", "driver 'http' wants to know what kind of cloud it is"
+        )
+    return known.get(word.preset)
+
+
+def _check_provider(read: Read, path: Path, word: BackendWord, driver: PresetInfo, problems: Problems) -> None:
+    """The driver is installed, and knows the clouds that the model ids begin with."""
+    if driver.lacks:
+        where = (*path, "driver")
+        problems.error(read.value_at(*where), where, f"'{driver.name}' is not installed here", driver.lacks)
+    for model, id_ in word.serves.items():
+        where = (*path, "serves", model)
+        provider, slash, rest = id_.partition("/")
+        if not slash or not rest:
+            problems.error(
+                read.value_at(*where), where, "names no provider", "expected PROVIDER/ID, as litellm spells it"
+            )
+        elif provider not in driver.providers:
+            written = read.texts[where].written.partition("/")[0]
+            hint = nearest(provider, driver.providers)
+            problems.error(read.value_at(*where), where, f"unknown provider '{written[:80]}'", hint)
 
 
 def _base_url(read: Read, path: Path, word: BackendWord, preset: PresetInfo | None, problems: Problems) -> str:
     if not word.base_url:
-        if preset is not None and not preset.base_url and (*path, "base_url") not in read.keys:
+        is_own = preset is not None and preset.driver == "http" and not preset.base_url
+        if preset is not None and is_own and (*path, "base_url") not in read.keys:
             hint = "expected base_url: http://HOST:PORT/v1"
             problems.error(read.at(*path), path, f"'base_url' is missing; preset '{preset.name}' has none", hint)
         return (preset.base_url or "") if preset else ""

@@ -33,9 +33,12 @@ def json_schema() -> Schema:
 
 def _part(part: Part, parts: dict[str, Schema]) -> Schema:
     found: Schema = {"type": "object", "description": part.about, "additionalProperties": False}
-    required = [name for name, field in part.fields.items() if field.required]
+    required = [name for name, field in part.fields.items() if field.required and not field.unless]
     if required:
         found["required"] = required
+    for name, field in part.fields.items():
+        if field.unless:
+            found["anyOf"] = [{"required": [name]}, {"required": [field.unless]}]
     found["properties"] = {name: _field(field, parts) for name, field in part.fields.items()}
     return found
 

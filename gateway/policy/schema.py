@@ -25,8 +25,9 @@ def text(about: str, *, required: bool = False, secret: bool = False) -> Meta:
     return Meta(description=about, extra={"scalar": "text", "required": required, "secret": secret})
 
 
-def name(about: str, *, required: bool = False) -> Meta:
-    return Meta(description=about, pattern=NAME, extra={"scalar": "text", "required": required})
+def name(about: str, *, required: bool = False, unless: str = "") -> Meta:
+    """`unless` names a word beside it that makes a required one unnecessary."""
+    return Meta(description=about, pattern=NAME, extra={"scalar": "text", "required": required, "unless": unless})
 
 
 def duration(about: str, *, above: float | None = None) -> Meta:
@@ -106,14 +107,30 @@ class BackendWord(Struct, frozen=True):
     """One deployment on one cloud, or an engine of your own."""
 
     preset: Annotated[
-        str, name("What kind of cloud it is: address, authentication and the meaning of its refusals.", required=True)
+        str,
+        name(
+            "What kind of cloud it is: address, authentication and the meaning of its refusals.",
+            required=True,
+            unless="driver",
+        ),
     ] = ""
+    driver: Annotated[
+        Literal["http", "litellm"],
+        about(
+            "How it is talked to: directly, or through litellm, for clouds that are not OpenAI-compatible (then "
+            "without `preset`)."
+        ),
+    ] = "http"
     base_url: Annotated[
         str, text("Address of its OpenAI-compatible API, without /chat/completions. Default: the preset's.")
     ] = ""
     serves: Annotated[
         dict[Annotated[str, name("our name")], Annotated[str, text("this cloud's id")]],
-        about("Which models it has: our name for the model, and this cloud's id for it.", required=True),
+        about(
+            "Which models it has: our name for the model, and this cloud's id for it; with `driver: litellm` "
+            "PROVIDER/ID, as litellm spells it.",
+            required=True,
+        ),
     ] = field(default_factory=dict)
     key: Annotated[str, text("API key, as a reference such as ${ARK_API_KEY}.", secret=True)] = ""
     account: Annotated[
@@ -137,7 +154,7 @@ class BackendWord(Struct, frozen=True):
     ] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"<backend, preset {self.preset!r}>"
+        return f"<backend, preset {self.preset!r}, driver {self.driver!r}>"
 
 
 class TierWord(Struct, frozen=True):

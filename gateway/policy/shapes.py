@@ -47,12 +47,16 @@ class Part(Struct, frozen=True):
 
 
 class Field(Struct, frozen=True):
-    """`attribute` is its name in Python, which differs when the key is a reserved word."""
+    """`attribute` is its name in Python, which differs when the key is a reserved word.
+
+    A required one may be left out where the key `unless` is given.
+    """
 
     attribute: str
     shape: Shape
     about: str
     required: bool
+    unless: str
     default: object
     factory: Callable[[], object] | None
 
@@ -111,8 +115,9 @@ def _field(field: inspect.Field) -> Field:
         found = next(member for member in found.types if not isinstance(member, inspect.NoneType))
     assert isinstance(found, inspect.Metadata), f"{field.name} is not described"
     factory = None if field.default_factory is NODEFAULT else field.default_factory
-    required = bool((found.extra or {}).get("required"))
-    return Field(field.name, _shape(field.type), _about(found), required, field.default, factory)
+    extra = found.extra or {}
+    required, unless = bool(extra.get("required")), str(extra.get("unless", ""))
+    return Field(field.name, _shape(field.type), _about(found), required, unless, field.default, factory)
 
 
 def _about(type_: inspect.Metadata) -> str:

@@ -108,7 +108,7 @@ class _Walker:
             if found is not _MISSING:
                 given[field.attribute] = found
         for key, field in part.fields.items():
-            if field.required and key not in node.entries:
+            if field.required and key not in node.entries and not (field.unless and field.unless in node.entries):
                 self._problems.error(self._header(path, node), path, f"'{key}' is missing", _say(field))
         return part.cls(**given)
 

@@ -1,4 +1,7 @@
-"""What every upstream client promises, held over real sockets. A new client adds itself to `CLIENTS`."""
+"""What every upstream client promises, held over real sockets. A new client adds itself to `CLIENTS`.
+
+One that does not speak OpenAI's protocol cannot be asked here: tests/upstream/test_litellm.py holds the same promises.
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ def presets_table() -> str:
     """The README's table of presets, two to a row."""
     cells = []
     for name in presets.names():
+        if presets.infos()[name].driver != "http":
+            continue
         preset = presets.load(name)
         where = f"`{preset.key_env}`" if preset.base_url else "your own server: `base_url`"
         cells.append(f"| `{name}` ({preset.title}) | {where} ")

@@ -108,5 +108,7 @@ def test_there_is_no_import_cycle() -> None:
         visit(module, ())
 
 
-def test_litellm_is_named_in_at_most_one_file() -> None:
-    assert sum("litellm" in {t.split(".")[0] for t in imports(path)} for path in modules()) <= 1
+def test_litellm_is_imported_in_one_file_and_there_only_inside_a_function() -> None:
+    (only,) = [path for path in modules() if "litellm" in {t.split(".")[0] for t in imports(path)}]
+    assert name_of(only) == "gateway.upstream.litellm"
+    assert "litellm" not in {t.split(".")[0] for t in imports(only, top_level_only=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -210,3 +211,48 @@ policies:
   only: {{tiers: [{{backends: [one, two]}}]}}
 """
     assert compile_text(text).plan.accounts["both"].learn == learn
+
+
+DIALECT = PresetInfo("litellm", None, driver="litellm", providers=frozenset({"anthropic", "bedrock", "gemini"}))
+OTHER = SMALL.replace('own: {preset: openai, base_url: "http://h/v1/", serves: {r2: x}}', "own: {%s}")
+
+
+def test_a_backend_of_another_dialect_needs_no_preset_no_address_and_no_key(presets: dict[str, PresetInfo]) -> None:
+    known = {**presets, "litellm": DIALECT}
+    plain = load_text(OTHER % "driver: litellm, serves: {r2: bedrock/a/b}", {}, known)
+    assert plain.connections["own"] == Connection("litellm", "", driver="litellm")
+    full = "driver: litellm, base_url: 'http://h/', key: '${K}', headers: {x-a: b}, serves: {r2: anthropic/c}"
+    found = load_text(OTHER % full, {"K": "secret-key"}, known)
+    assert found.connections["own"] == Connection("litellm", "http://h", "secret-key", {"x-a": "b"}, "litellm")
+    assert "secret-key" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("driver: litellm, serves: {r2: antropic/c}", "unknown provider 'antropic' (did you mean 'anthropic'?)"),
+        ("driver: litellm, serves: {r2: claude}", "names no provider (expected PROVIDER/ID"),
+        ("driver: litellm, serves: {r2: anthropic/}", "names no provider"),
+        ("driver: litellm, serves: {r2: '${ID}'}", "unknown provider '${ID}'"),
+        ("driver: litellm, preset: openai, serves: {r2: gemini/c}", "a preset is for driver 'http' (leave it out"),
+        ("driver: litelm, serves: {r2: gemini/c}", "'litelm' is not known here (did you mean 'litellm'?)"),
+        ("driver: http, base_url: 'http://h', serves: {r2: c}", "'preset' is missing (driver 'http' wants to know"),
+        ("preset: litellm, serves: {r2: gemini/c}", "unknown preset 'litellm' (expected driver: litellm)"),
+        ("serves: {r2: c}", "'preset' is missing"),
+    ],
+)
+def test_what_is_wrong_with_a_driver_is_said_with_its_place(
+    words: str, says: str, presets: dict[str, PresetInfo]
+) -> None:
+    with pytest.raises(DocumentError) as caught:
+        load_text(OTHER % words, {"ID": "secretcloud/c"}, {**presets, "litellm": DIALECT})
+    assert says in str(caught.value)
+    assert "secretcloud" not in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_driver_that_is_not_installed_is_named_with_the_way_to_it(presets: dict[str, PresetInfo]) -> None:
+    absent = replace(DIALECT, lacks="make it so")
+    with pytest.raises(DocumentError, match=r"own\.driver: 'litellm' is not installed here \(make it so\)"):
+        load_text(OTHER % "driver: litellm, serves: {r2: gemini/c}", {}, {**presets, "litellm": absent})
+    assert load_text(SMALL, {}, {**presets, "litellm": absent}).connections["own"].driver == "http"

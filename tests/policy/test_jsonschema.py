@@ -59,6 +59,7 @@ def test_defaults_are_written_as_one_would_write_them() -> None:
         ("budget: 0.1", "budget: 10"),
         ("  zeta:", "  'ze ta':"),
         ("    preset: openai\n", ""),
+        ("preset: openai", "driver: grpc"),
     ],
 )
 def test_an_editor_marks_what_the_reader_refuses(old: str, new: str, valid: str) -> None:
@@ -68,3 +69,7 @@ def test_an_editor_marks_what_the_reader_refuses(old: str, new: str, valid: str)
 @pytest.mark.parametrize("limit", ["15k", "1_200_000", '"${RPM}"', "1.2M"])
 def test_an_editor_accepts_what_the_reader_accepts(limit: str, valid: str) -> None:
     VALIDATOR.validate(yaml.safe_load(valid.replace("streams: 48", f"streams: {limit}")))
+
+
+def test_an_editor_wants_a_preset_or_a_driver(valid: str) -> None:
+    VALIDATOR.validate(yaml.safe_load(valid.replace("preset: openai", "driver: litellm")))

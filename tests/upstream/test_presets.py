@@ -16,9 +16,9 @@ FOLDER = Path(presets.__file__).parent
 PROMISED = {
     "deepseek", "alibaba-model-studio", "alibaba-model-studio-intl", "volcengine-ark", "tencent-tokenhub",
     "tencent-lkeap", "baidu-qianfan", "huawei-maas", "siliconflow", "ppio", "ucloud", "infinigence", "modelscope",
-    "moonshot", "zhipu", "minimax", "openai", "vllm", "sglang", "llamacpp",
+    "moonshot", "zhipu", "minimax", "openai", "vllm", "sglang", "llamacpp", "litellm",
 }  # fmt: skip
-SELF_HOSTED = {"openai", "vllm", "sglang", "llamacpp"}
+NO_ADDRESS = {"openai", "vllm", "sglang", "llamacpp", "litellm"}
 
 
 def test_every_promised_preset_is_there() -> None:
@@ -45,7 +45,7 @@ def test_a_preset_says_all_that_is_needed(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PROMISED))
 def test_a_base_url_is_https_or_must_be_given(name: str) -> None:
     url = presets.load(name).base_url
-    assert (url is None) == (name in SELF_HOSTED)
+    assert (url is None) == (name in NO_ADDRESS)
     if url is not None:
         parts = urlsplit(url)
         assert parts.scheme == "https"

@@ -9,8 +9,9 @@ nothing was tried against a live cloud. `checked` tells when a file was last com
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -28,12 +29,14 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _HEAD_KEYS: Final = frozenset(
     {
         "title", "base_url", "docs", "key_env", "auth", "provider", "models",
-        "chat_path", "rate_headers", "ask_usage", "failed_finishes", "like", "user_field",
+        "chat_path", "rate_headers", "ask_usage", "failed_finishes", "like", "user_field", "driver", "providers",
     }
 )  # fmt: skip
 _ROW_KEYS: Final = frozenset({"kind", "status", "codes", "text", "cool", "until", "report_as"})
 _KINDS: Final = frozenset(get_args(SignalKind))
 _USER_FIELDS: Final = frozenset({"", "user_id"})
+_PACKAGES: Final = {"litellm": "install it: make litellm, or pip install 'spillgate[litellm]'"}
+"""drivers that need a package of their own, and how to come by it"""
 _UNTIL: Final = frozenset({"", "minute", "beijing-midnight"})
 
 
@@ -69,6 +72,21 @@ def names() -> tuple[str, ...]:
 def infos() -> Mapping[str, PresetInfo]:
     """What checking a document needs of every preset. Reads the first document of each file only."""
     return {name: _info(name, _head(name)) for name in names()}
+
+
+@cache
+def usable() -> Mapping[str, PresetInfo]:
+    """The same, knowing which drivers are installed here. Looks for their packages without importing them."""
+    return {
+        name: replace(info, lacks=_PACKAGES[info.driver])
+        if info.driver in _PACKAGES and not _found(info.driver)
+        else info
+        for name, info in infos().items()
+    }
+
+
+def _found(package: str) -> bool:
+    return find_spec(package) is not None
 
 
 @cache
@@ -118,7 +136,14 @@ def _head(name: str) -> dict[str, Any]:
 
 
 def _info(name: str, head: Mapping[str, Any]) -> PresetInfo:
-    return PresetInfo(name, head["base_url"], {model: model for model in head["models"]}, head["key_env"])
+    return PresetInfo(
+        name,
+        head["base_url"],
+        {model: model for model in head["models"]},
+        head["key_env"],
+        head.get("driver", "http"),
+        frozenset(head.get("providers", ())),
+    )
 
 
 @cache
