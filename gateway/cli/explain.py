@@ -12,7 +12,8 @@ import msgspec
 
 from gateway.cli.document import path_argument, read_or_report
 from gateway.core.dispatcher import Dispatcher
-from gateway.core.nouns import Candidate, Plan, Request
+from gateway.core.explain import Candidate
+from gateway.core.nouns import Plan, Request
 from gateway.policy.diagnose import nearest
 
 BYTES_PER_TOKEN = 3.5
