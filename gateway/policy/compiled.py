@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.core.nouns import Limits, Plan, ServiceClass
+from gateway.core.tariff import Tariffs
 from gateway.policy.diagnose import Problem
 
 
@@ -13,13 +14,15 @@ from gateway.policy.diagnose import Problem
 class PresetInfo:
     """What a document needs to know of a preset. `base_url` None: the document must give one, and needs no key.
 
-    `models` are ids this kind of cloud is known for; `key_env` is the usual name of the variable with its key.
+    `models` are ids this kind of cloud is known for; `key_env` is the usual name of the variable with its key;
+    `price_prefix` is what its models are listed under in the public price list.
     """
 
     name: str
     base_url: str | None
     models: Mapping[str, str] = field(default_factory=dict)
     key_env: str = ""
+    price_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,20 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageRules:
+    """Where usage records go: a file (none if empty), and a Redis stream that keeps about `stream` (none if 0)."""
+
+    file: str = ""
+    stream: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
-    """One whole document, ready to run. `version` changes when the document's meaning does; it holds no secret."""
+    """One whole document, ready to run. `version` changes when the document's meaning does; it holds no secret.
+
+    `tariffs` has every price that is known, by backend and that cloud's model id; the plan's prices are those at no
+    special hour. `notes` are good to know, and nothing to mend.
+    """
 
     plan: Plan
     connections: Mapping[str, Connection]
@@ -74,3 +89,6 @@ class Compiled:
     max_body: int
     currency: str
     version: str
+    tariffs: Tariffs = field(default_factory=dict)
+    usage: UsageRules | None = None
+    notes: tuple[Problem, ...] = ()

@@ -28,7 +28,7 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _HEAD_KEYS: Final = frozenset(
     {
         "title", "base_url", "docs", "key_env", "auth", "provider", "models",
-        "chat_path", "rate_headers", "ask_usage", "failed_finishes", "like", "user_field",
+        "chat_path", "rate_headers", "ask_usage", "failed_finishes", "like", "user_field", "price_prefix",
     }
 )  # fmt: skip
 _ROW_KEYS: Final = frozenset({"kind", "status", "codes", "text", "cool", "until", "report_as"})
@@ -118,7 +118,8 @@ def _head(name: str) -> dict[str, Any]:
 
 
 def _info(name: str, head: Mapping[str, Any]) -> PresetInfo:
-    return PresetInfo(name, head["base_url"], {model: model for model in head["models"]}, head["key_env"])
+    models = {model: model for model in head["models"]}
+    return PresetInfo(name, head["base_url"], models, head["key_env"], head.get("price_prefix", ""))
 
 
 @cache
