@@ -66,7 +66,7 @@ def test_off_peak_windows_are_taken_over(listed: Callable[..., PriceList]) -> No
         True, False, False, True, True, True, True, False,
     ]  # fmt: skip
     # 16:00 UTC on Friday is Saturday in Shanghai.
-    assert [low("cn", h) for h in (5.0, 9.9, 16.0, 24 + 5, 72 + 5)] == [False, True, True, True, False]
+    assert [low("cn", h) for h in (5.0, 9.9, 16.0, 24 + 5, 72 + 5)] == [False, False, True, True, False]
     assert [low("flat", h) for h in (0.4, 0.6, 16.4, 16.6)] == [True, False, False, True]
 
 
