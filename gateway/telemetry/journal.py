@@ -38,7 +38,7 @@ class Journal:
 
     async def aclose(self) -> None:
         """Let go. A write that a dead disk holds up is left to itself."""
-        if self._writing is not None:
+        if self._writing is not None and not self._writing.done():
             _, stuck = await asyncio.wait({self._writing}, timeout=_PATIENCE)
             if stuck:
                 return
