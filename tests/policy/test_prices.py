@@ -85,6 +85,14 @@ def test_usage_must_name_a_place(valid: str, compile_text: Compile, words: str) 
         compile_text(valid + f"usage: {words}\n")
 
 
+def test_without_a_list_nothing_else_has_a_price(
+    valid: str, env: Mapping[str, str], presets: dict[str, PresetInfo]
+) -> None:
+    presets["volcengine-ark"] = PresetInfo("volcengine-ark", "https://ark.example/v3", price_prefix="volc")
+    text = valid.replace(PRICE, "labels: {}") + "usage: {file: usage.jsonl}\n"
+    assert load_text(text, env, presets).tariffs == {}
+
+
 class TestList:
     """Where the document gives no price, a public list may."""
 
