@@ -22,6 +22,8 @@ CEILING = 1.0
 LOOK = 1.0
 """Seconds between two looks at silent members."""
 
+_ASK_AGAIN = 0.5
+
 Apply = Callable[[Mapping[str, Standing]], None]
 Witness = Callable[[str], Awaitable[bool]]
 """Answers whether the named replica may still be running: False only if that is certain to be false."""
@@ -75,9 +77,10 @@ class Sharer:
     async def aclose(self) -> None:
         """Stop, and give back what is not used. Waits for the store's time-out at most; cancelled, it gives up."""
         tasks = [*self._tasks, *([self._looking] if self._looking else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := [task for task in tasks if not task.done()]:
+            for task in tasks:
+                task.cancel()  # once is not always enough: a cancellation can be lost in a client library
+            await asyncio.wait(tasks, timeout=_ASK_AGAIN)
         self._tasks = []
         reports = self._book.reports(self._demands(), _now(), leaving=True)
         self._apply(self._book.standings())

@@ -31,6 +31,7 @@ CEILING = 5.0
 """Longest pause between two attempts to write."""
 TELL_AFTER = 1.0
 TELL_EVERY = 10.0
+_ASK_AGAIN = 0.5
 CLOSING = 5.0
 log = logging.getLogger("spillgate.usage")
 _encode = msgspec.json.Encoder().encode
@@ -119,8 +120,9 @@ class Feed:
         except TimeoutError:
             self.dropped += self.waiting
             log.error("%d usage records could not be written to the %s: %s", self.waiting, self.name, self._why())
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        while not self._task.done():
+            self._task.cancel()  # once is not always enough: a cancellation can be lost in a client library
+            await asyncio.wait({self._task}, timeout=_ASK_AGAIN)
         await self._sink.aclose()
 
     def _why(self) -> str:
