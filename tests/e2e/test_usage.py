@@ -131,7 +131,7 @@ def test_records_equal_the_clouds_own_counts_and_none_is_missing_or_twice(
     assert Counter(record["id"] for record in records) == Counter(crowd.ids)
     assert len(records) == crowd.statuses.total() >= REQUESTS
     assert Counter(record["status"] for record in records) == crowd.statuses
-    assert crowd.statuses[200] > REQUESTS / 2
+    assert crowd.statuses[200] > REQUESTS / 4
     assert_matches(records, clouds)
     assert any(record["cached"] for record in records)
     assert any(record["estimated"] for record in records)
