@@ -49,7 +49,7 @@ test: check
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest tests/core tests/policy tests/wire tests/upstream
 	$(BIN)/python -m coverage report --include='gateway/core/*,gateway/policy/*,gateway/wire/*' --fail-under=100
-	$(BIN)/python -m pytest tests/pipeline tests/contracts tests/clouds tests/sim tests/cli tests/store tests/edge
+	$(BIN)/python -m pytest tests/pipeline tests/contracts tests/clouds tests/sim tests/cli tests/store tests/edge tests/telemetry
 	$(BIN)/python -m pytest -s tests/scenarios
 	$(BIN)/python -m pytest tests/e2e tests/chaos
 

@@ -35,14 +35,17 @@ from gateway.pipeline.limit import Limit
 from gateway.pipeline.live import Live
 from gateway.pipeline.observe import Observe, overhead
 from gateway.pipeline.sharing import Sharing
+from gateway.pipeline.tariffs import PriceClock
 from gateway.pipeline.understand import Understand
-from gateway.policy.compiled import Compiled, Connection
+from gateway.policy.compiled import Compiled, Connection, UsageRules
 from gateway.policy.reload import changes
-from gateway.service import stack
+from gateway.service import Call, stack
 from gateway.settings import Settings
 from gateway.store.base import Store
 from gateway.store.registry import Registry
+from gateway.telemetry.journal import Journal
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.recorder import Recorder, Sink
 from gateway.upstream import presets
 from gateway.upstream.base import Upstream
 from gateway.upstream.http import Endpoint, HttpUpstream
@@ -67,6 +70,8 @@ class Gateway:
         self.live = Live(Dialler(), closed=settings.enrols)
         self.desk = Desk(Dispatcher(compiled.plan, random.Random(seed)), self.clock)
         self.metrics = Metrics(outcome_name, overhead)
+        self.recorder = Recorder(outcome_name, time.time, self.clock)
+        self.price_clock = PriceClock(self.desk, time.time)
         self.reload_error = ""
         self.sharing: Sharing | None = None
         self.enrolment: Enrolment | None = None
@@ -74,7 +79,7 @@ class Gateway:
         """the port of the admin's own listener, told by who opened it: /admin/v1 is there alone then, and no chat"""
         self._first = compiled
         service = stack(
-            Observe(self.clock, self.metrics.fold),
+            Observe(self.clock, self._ended),
             Authenticate(self.live),
             Understand(self.live),
             Limit(self.live, self.clock),
@@ -115,6 +120,8 @@ class Gateway:
     ) -> None:
         await receive()
         self.live.install(self._first)
+        self.desk.apply(self.price_clock.use(self._first.tariffs))
+        self.recorder.use(self._sinks(self._first))
         if self.settings.redis_url:
             self.sharing = Sharing(
                 self.desk, self.live, _store(self.settings.redis_url), replicas=self.settings.replicas
@@ -128,8 +135,10 @@ class Gateway:
             await self.enrolment.aclose()
         if self.sharing is not None:
             await self.sharing.aclose()
+        self.price_clock.close()
         self.desk.close()
         await self.live.aclose()
+        await self.recorder.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
     def reload(self, load: Callable[[], Compiled]) -> bool:
@@ -145,10 +154,27 @@ class Gateway:
         told = changes(self.live.compiled or self._first, compiled)
         self.live.install(compiled)
         newcomers = [self.sharing.newcomers(compiled.plan)] if self.sharing is not None else []
-        self.desk.apply(Reloaded(compiled.plan), *newcomers)
+        self.desk.apply(Reloaded(compiled.plan), *newcomers, self.price_clock.use(compiled.tariffs))
+        self.recorder.use(self._sinks(compiled))
         self.metrics.reloads["applied"] += 1
         log.warning("configuration %s is running: %s", compiled.version, "; ".join(told) or "nothing changed")
         return True
+
+    def _ended(self, call: Call) -> None:
+        self.metrics.fold(call)
+        self.recorder.fold(call)
+
+    def _sinks(self, compiled: Compiled) -> dict[str, Callable[[], Sink]]:
+        """Where records go, by a name that changes when the place does."""
+        rules, url = compiled.usage or UsageRules(), self.settings.redis_url
+        found: dict[str, Callable[[], Sink]] = {}
+        if rules.file:
+            found[f"file {rules.file}"] = lambda: Journal(rules.file)
+        if rules.stream and url:
+            found[f"stream of {rules.stream}"] = lambda: _stream(url, rules.stream)
+        elif rules.stream:
+            log.error("usage.stream needs REDIS_URL: no records are written to Redis")
+        return found
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         if self.live.compiled is None:
@@ -161,6 +187,8 @@ class Gateway:
         if self.enrolment is not None and not (touch := self.enrolment.touch()).reachable:
             what = "those known last go on" if touch.known else "only those of the document are known"
             detail["tenants"] = f"the registry is out of reach, {what}: {touch.reason}"
+        if troubled := [sink.name for sink in self.recorder.health() if sink.trouble]:
+            detail["usage_records"] = f"waiting for the {' and the '.join(troubled)}"
         return True, detail
 
     def status(self) -> dict[str, Any]:
@@ -173,6 +201,7 @@ class Gateway:
             "active": self.door.active,
             "tenants": asdict(self.enrolment.touch()) if self.enrolment else None,
             "shared_state": asdict(self.sharing.health()) if self.sharing else None,
+            "usage": [asdict(sink) for sink in self.recorder.health()],
             "fleet": asdict(self.desk.dispatcher.snapshot(self.clock())),
         }
 
@@ -184,7 +213,8 @@ class Gateway:
         if self.sharing is not None:
             health, sharer = self.sharing.health(), self.sharing.sharer
             shared = Shared(health.degraded, health.replicas, sharer.exchanges, sharer.failures)
-        return expose(self.metrics, self.desk.dispatcher.snapshot(self.clock()), shared)
+        snapshot = self.desk.dispatcher.snapshot(self.clock())
+        return expose(self.metrics, snapshot, shared, self.recorder.health())
 
 
 def _store(url: str) -> Store:
@@ -192,6 +222,13 @@ def _store(url: str) -> Store:
     from gateway.store.redis import RedisStore
 
     return RedisStore(url)
+
+
+def _stream(url: str, keep: int) -> Sink:
+    """The same holds for records."""
+    from gateway.store.stream import UsageStream
+
+    return UsageStream(url, keep)
 
 
 def _registry(url: str) -> Registry:

@@ -18,6 +18,7 @@ VERBS = {
     "demo": "five pretend clouds, a surge, and what the gateway makes of it",
     "mock": "run pretend clouds as real HTTP servers",
     "keys": "make, list and revoke the keys of tenants",
+    "usage": "what was used and what it cost, by tenant, model, backend, day",
     "status": "show the standing of a running gateway",
     "healthcheck": "ask a running gateway whether it is ready; for containers",
     "schema": "print the JSON Schema of the configuration document",

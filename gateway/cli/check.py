@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
                     "ok": not failed,
                     "version": compiled.version,
                     "warnings": [warning.as_dict() for warning in warnings],
+                    "notes": [note.as_dict() for note in compiled.notes],
                     "models": sorted(plan.models),
                     "backends": sorted(plan.backends),
                     "policies": sorted(plan.policies),
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
         return 2 if failed else 0
     for warning in warnings:
         print(f"warning: {warning}")
+    for note in compiled.notes:
+        print(f"note: {note}")
     print(
         f"ok: {len(plan.models)} models, {len(plan.backends)} backends on {len(plan.accounts)} accounts, "
         f"{len(plan.policies)} policies, {len(compiled.tenants)} tenants (configuration {compiled.version})"

@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.errors import DocumentError
 from gateway.policy.compiled import Compiled
 from gateway.policy.load import load
-from gateway.upstream import presets
+from gateway.upstream import presets, pricelist
 
 
 def path_argument(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def path_argument(parser: argparse.ArgumentParser) -> None:
 
 def read(path: Path) -> Compiled:
     """Load and compile a document with this process's environment. Raises `DocumentError`."""
-    return load(path, os.environ, presets.usable())
+    return load(path, os.environ, presets.usable(), pricelist.find)
 
 
 def read_or_report(path: Path, *, as_json: bool = False) -> Compiled | None:

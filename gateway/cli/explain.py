@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import time
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -12,7 +13,9 @@ import msgspec
 
 from gateway.cli.document import path_argument, read_or_report
 from gateway.core.dispatcher import Dispatcher
-from gateway.core.nouns import Candidate, Plan, Request
+from gateway.core.explain import Candidate
+from gateway.core.nouns import Plan, Price, Request
+from gateway.core.tariff import prices
 from gateway.policy.diagnose import nearest
 
 BYTES_PER_TOKEN = 3.5
@@ -55,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         arrived=0.0,
     )
     dispatcher = Dispatcher(_without(plan, args.out), random.Random(0))
+    dispatcher.apply(prices(compiled.tariffs, time.time()), 0.0)
     candidates = dispatcher.explain(request, 0.0)
     policy = plan.models[request.model].policy
     if args.json:
@@ -64,6 +68,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(request, policy, candidates, args.out)
     return 0 if any(candidate.chosen for candidate in candidates) else 1
+
+
+def _price(price: Price | None) -> str:
+    return f"  now {price.input:g} in, {price.output:g} out, {price.currency}" if price else ""
 
 
 def _without(plan: Plan, out: Collection[str]) -> Plan:
@@ -97,7 +105,8 @@ def _print(request: Request, policy: str, candidates: tuple[Candidate, ...], out
         limits = (
             " ".join(f"{room.kind} {room.used:g}/{room.limit:g}" for room in candidate.room) or "no declared limits"
         )
-        print(f" {mark} tier {candidate.tier + 1}  {candidate.backend:<{width}}  {state:<40}  {limits}")
+        price = _price(candidate.price)
+        print(f" {mark} tier {candidate.tier + 1}  {candidate.backend:<{width}}  {state:<40}  {limits}{price}")
     for name in out:
         print(f"   assumed out: {name}")
     if not any(candidate.chosen for candidate in candidates):

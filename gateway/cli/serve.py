@@ -89,6 +89,8 @@ def _refusal(args: argparse.Namespace, settings: Settings, compiled: Compiled, h
         return "--workers must be at least 1"
     if args.workers > 1 and not settings.redis_url:
         return "--workers needs REDIS_URL: without shared state each worker would use the whole of every limit."
+    if compiled.usage is not None and not compiled.usage.file and not settings.redis_url:
+        return "usage.stream needs REDIS_URL: records of usage would go nowhere."
     return None
 
 

@@ -71,7 +71,18 @@ def _show(status: dict[str, Any]) -> None:
         console.print(f"[red]the last reload was rejected:[/red]\n{status['reload_error']}", highlight=False)
     accounts = {account["name"]: account for account in fleet["accounts"]}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("backend", "state", "in flight", "limits", "TTFT", "served", "refused", "failed", "spilled in"):
+    for heading in (
+        "backend",
+        "state",
+        "in flight",
+        "limits",
+        "price now",
+        "TTFT",
+        "served",
+        "refused",
+        "failed",
+        "spilled in",
+    ):
         table.add_column(heading, justify="left" if heading in {"backend", "state", "limits"} else "right")
     for backend in fleet["backends"]:
         account = accounts[backend["account"]]
@@ -82,10 +93,21 @@ def _show(status: dict[str, Any]) -> None:
             _state(backend, account, fleet["at"]),
             str(backend["in_flight"]),
             " ".join(f"{room['kind']} {room['used']:g}/{room['limit']:g}" for room in account["rooms"]),
+            _price(backend["prices"]),
             f"{ttft:.2f} s" if ttft is not None else "–",
             *(str(counts[name]) for name in ("served", "limited", "failed", "spilled_in")),
         )
     console.print(table)
+    for sink in status["usage"]:
+        trouble = f", [red]{sink['trouble']}[/red]" if sink["trouble"] else ""
+        counts = f"{sink['written']} written, {sink['waiting']} waiting, {sink['dropped']} lost"
+        console.print(f"usage records to the {sink['name']}: {counts}{trouble}", highlight=False)
+
+
+def _price(prices: dict[str, Any]) -> str:
+    """In and out per million; "…" when its models differ."""
+    shown = {f"{price['input']:g}/{price['output']:g} {price['currency']}" for price in prices.values()}
+    return min(shown, default="–") + (" …" if len(shown) > 1 else "")
 
 
 def _state(backend: dict[str, Any], account: dict[str, Any], now: float) -> str:

@@ -138,6 +138,10 @@ class Tally:
     tokens_in: int = 0
     tokens_cached: int = 0
     tokens_out: int = 0
+    told: int = 0
+    told_in: int = 0
+    told_cached: int = 0
+    told_out: int = 0
     peak_streams: int = 0
     peak_running: int = 0
     peak_waiting: int = 0
@@ -149,6 +153,7 @@ class Tally:
 class Stats:
     """What one cloud saw. admitted = completed + cut + disconnects + in_flight, always.
 
+    `told` counts answers that left with their usage, and `told_in`, `told_cached`, `told_out` the tokens they spoke of.
     `peak` counts every arrival, refused ones too: it is what the gateway *sent*. `overruns` counts arrivals above a
     limit, per limit. `refused` is per kind of refusal. `used` is the present filling of each window of what was
     admitted, `limits` what may be in it.
@@ -167,6 +172,10 @@ class Stats:
     tokens_in: int
     tokens_cached: int
     tokens_out: int
+    told: int
+    told_in: int
+    told_cached: int
+    told_out: int
     refused: dict[str, int]
     overruns: dict[str, int]
     peak: dict[str, int]

@@ -81,6 +81,14 @@ class Cloud:
             self._tally.disconnects += 1
             self._end(ticket, now)
 
+    def tell(self, ticket: Ticket) -> None:
+        """An answer leaves together with its usage."""
+        tally = self._tally
+        tally.told += 1
+        tally.told_in += ticket.ask.prompt
+        tally.told_cached += ticket.cached
+        tally.told_out += ticket.produced * ticket.ask.n
+
     # --- time ---------------------------------------------------------------------------------------------
 
     def next_due(self) -> float | None:
@@ -151,6 +159,10 @@ class Cloud:
             tokens_in=tally.tokens_in,
             tokens_cached=tally.tokens_cached,
             tokens_out=tally.tokens_out,
+            told=tally.told,
+            told_in=tally.told_in,
+            told_cached=tally.told_cached,
+            told_out=tally.told_out,
             refused=dict(tally.refused),
             overruns=dict(tally.overruns),
             peak=peak,

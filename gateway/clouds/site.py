@@ -211,6 +211,8 @@ class CloudSite:
             if event.ends:
                 del self._talks[event.ticket.id]
                 self._by_connection.pop(talk.connection, None)
+            if event.kind == "finish" and talk.voice.tells(event.reason):
+                self.cloud.tell(event.ticket)
             if talk.wanted.stream:
                 self._stream(talk, event)
             else:

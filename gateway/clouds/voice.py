@@ -74,6 +74,13 @@ class Voice:
                 frames.append(self._frame(index, self._say(index, begin, stop), logs))
         return "".join(frames).encode()
 
+    def tells(self, reason: str) -> bool:
+        """Whether the last words of this answer speak of its usage."""
+        said = self._profile.style.usage
+        if not self._wanted.stream:
+            return said != "absent"
+        return bool(reason) and (said in {"finish", "always"} or (said == "include" and self._wanted.include_usage))
+
     def finish(self, reason: str) -> bytes:
         """The last frames. An empty reason: nothing but [DONE]."""
         if not reason:

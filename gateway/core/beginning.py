@@ -34,7 +34,7 @@ def begin(ticket: Ticket, seat: Seat, number: int, now: float) -> Lease:
             route.allowance.deposit(ticket.total, now)
     lease = ticket.lease = Lease(
         number, ticket.request, standing.name, meter.name, seat.model_id, route.policy.name,
-        seat.tier, ticket.attempt, now, ticket.total,
+        seat.tier, ticket.attempt, now, ticket.total, seat.price,
     )  # fmt: skip
     if meter.learner is None:
         meter.held += ticket.total

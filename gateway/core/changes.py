@@ -1,6 +1,6 @@
 """What a change of the world means for the accounts. A new plan is the dispatcher's own affair: it moves who waits.
 
-Accounts that are not known are ignored: a share or a header may be older than the plan.
+Accounts and backends that are not known are ignored: a share or a header may be older than the plan.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.core.comeback import later
 from gateway.core.fleet import Fleet
 from gateway.core.meter import Meter
-from gateway.core.nouns import Advertised, Learned, Lesson, Shares
+from gateway.core.nouns import Advertised, Learned, Lesson, Prices, Shares
 from gateway.core.quota import QUOTAS
 
 if TYPE_CHECKING:
@@ -20,8 +20,11 @@ ADVERTISED_PAUSE = (1.0, 5.0, 60.0)
 """Least, default and longest pause of an account whose cloud says that nothing remains."""
 
 
-def carry_out(change: Advertised | Shares | Learned, fleet: Fleet, now: float, rng: Random) -> None:
-    """Tell the meters."""
+def carry_out(change: Advertised | Shares | Learned | Prices, fleet: Fleet, now: float, rng: Random) -> None:
+    """Tell the meters, or the seats."""
+    if isinstance(change, Prices):
+        fleet.charge(change.backends)
+        return
     if isinstance(change, Advertised):
         _advertised(change, fleet, now, rng)
         return

@@ -7,6 +7,7 @@ so that equal backends share.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from gateway.core.standing import Standing
 class Seat:
     """One backend's place in one tier, for one model: direct references, so that choosing looks nothing up."""
 
-    __slots__ = ("input_price", "meter", "model", "model_id", "output_price", "standing", "tier", "weight")
+    __slots__ = ("input_price", "meter", "model", "model_id", "output_price", "price", "standing", "tier", "weight")
 
     def __init__(self, standing: Standing, model: str, tier: int, weight: float) -> None:
         self.standing = standing
@@ -27,12 +28,26 @@ class Seat:
         self.model_id = standing.backend.serves[model]
         self.tier = tier
         self.weight = weight
-        price: Price | None = standing.backend.price
+        self.charge(standing.backend.price)
+
+    def charge(self, price: Price | None) -> None:
+        """Cost so much from now on; what has no price is the dearest."""
+        self.price = price
         self.input_price = price.input if price else FULL
         self.output_price = price.output if price else FULL
 
     def __repr__(self) -> str:
         return f"<Seat {self.standing.name} in tier {self.tier}>"
+
+
+def in_one_currency(seats: tuple[Seat, ...]) -> None:
+    """Compare only what can be compared: a price in another currency than most of a tier's counts as the dearest."""
+    currencies = Counter(seat.price.currency for seat in seats if seat.price)
+    if len(currencies) > 1:
+        usual = currencies.most_common(1)[0][0]
+        for seat in seats:
+            if seat.price and seat.price.currency != usual:
+                seat.input_price = seat.output_price = FULL
 
 
 class Need(Protocol):

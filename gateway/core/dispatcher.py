@@ -25,12 +25,11 @@ from typing import TYPE_CHECKING
 from gateway.core import changes, ending, hedge
 from gateway.core.beginning import begin
 from gateway.core.choose import Seat, Shy
-from gateway.core.explain import explain, what_is_full
+from gateway.core.explain import Candidate, explain, what_is_full
 from gateway.core.fleet import Fleet
 from gateway.core.lanes import Queue
 from gateway.core.meter import Meter
 from gateway.core.nouns import (
-    Candidate,
     Change,
     Demand,
     Go,

@@ -6,17 +6,33 @@ It asks the same picks that `offer` uses. Where those would toss a coin, it name
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 
 from gateway.core.choose import Need, Seat, load, score
 from gateway.core.fleet import Path, Route
 from gateway.core.gauges import rooms
 from gateway.core.meter import FULL
-from gateway.core.nouns import Candidate, Request, Tier
+from gateway.core.nouns import Price, Request, Room, Tier
 from gateway.core.waiting import Ticket
 
 _PRIVATE = frozenset({"auth", "quota"})
 """Reasons of a pause that are ours to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One line of `explain`: would this backend take the request now, and if not, why not."""
+
+    backend: str
+    tier: int
+    eligible: bool
+    has_room: bool
+    why_not: tuple[str, ...]
+    room: tuple[Room, ...]
+    score: float
+    chosen: bool = False
+    price: Price | None = None
 
 
 class _FirstOfEquals:
@@ -39,17 +55,19 @@ def explain(route: Route, request: Request, now: float, busy: bool) -> tuple[Can
         met = tier.when is None or tier.when(request)
         for name in tier.backends:
             seat = seats.get(name)
+            price = seat.price if seat else None
             why = _not_eligible(seat, tier, met, own)
             if seat is None or why:
                 room = rooms(seat.meter, now) if seat else ()
-                lines.append(Candidate(name, place, False, False, why, room, inf))
+                lines.append(Candidate(name, place, False, False, why, room, inf, price=price))
                 continue
             full = reasons(seat, need, now)
             if busy:
                 full = (*full, "others wait for it")
             has_room = load(seat, need, now) < FULL
             mark = score(tier.choose, seat, need, now)
-            lines.append(Candidate(name, place, True, has_room, full, rooms(seat.meter, now), mark, seat is chosen))
+            room = rooms(seat.meter, now)
+            lines.append(Candidate(name, place, True, has_room, full, room, mark, seat is chosen, price))
     return tuple(lines)
 
 

@@ -12,16 +12,21 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from gateway.core.budget import Allowance, Budgets
-from gateway.core.choose import PICKS, Pick, Seat, Shy
+from gateway.core.choose import PICKS, Pick, Seat, Shy, in_one_currency
 from gateway.core.crowd import Crowd
 from gateway.core.estimate import Estimate
 from gateway.core.fair import Pool
 from gateway.core.meter import Meter
-from gateway.core.nouns import Backend, Plan, Policy, Request, RetryRules, Tier
+from gateway.core.nouns import Backend, Plan, Policy, Price, Request, RetryRules, Tier
 from gateway.core.standing import Standing
 
 MEMORY = 70.0
+
+_UNPRICED: Mapping[str, Price] = MappingProxyType({})
 
 LaneKey = tuple[frozenset[str], str]
 """The backends somebody may use, and, if he waits for a retry, whose budget pays."""
@@ -100,6 +105,13 @@ class Route:
         """All seats of a tier, whatever its condition says."""
         return self._tiers[tier][1]
 
+    def charge(self, prices: Mapping[str, Mapping[str, Price]]) -> None:
+        """Take over prices."""
+        for _, seats in self._tiers:
+            for seat in seats:
+                seat.charge(prices.get(seat.standing.name, _UNPRICED).get(seat.model_id, seat.price))
+            in_one_currency(seats)
+
     def mask(self, request: Request) -> int:
         """One bit per tier: may this request use it?"""
         mask = 0
@@ -171,6 +183,20 @@ class Fleet:
         for name, model in plan.models.items():
             for alias in model.aliases:
                 self.routes.setdefault(alias, self.routes[name])
+
+    def charge(self, prices: Mapping[str, Mapping[str, Price]]) -> None:
+        """Take over what backends charge from now on, by backend and that cloud's model id."""
+        for route in self.routes.values():
+            route.charge(prices)
+
+    def prices(self) -> dict[str, dict[str, Price]]:
+        """What is charged now, by backend and our name of the model; what has no price is left out."""
+        found: dict[str, dict[str, Price]] = {}
+        for route in self.routes.values():
+            for seat in (seat for place in range(len(route.policy.tiers)) for seat in route.seats(place)):
+                if seat.price is not None:
+                    found.setdefault(seat.standing.name, {})[route.model] = seat.price
+        return found
 
     def _allow_retries(self, plan: Plan) -> None:
         """Retries *into* a backend are bounded too, by the most generous policy that uses it."""

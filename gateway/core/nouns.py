@@ -266,7 +266,7 @@ Outcome = Served | Limited | Overloaded | Failed | Unusable | Rejected | Abandon
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to one attempt on one backend; ends exactly once, through `settle`."""
+    """The right to one attempt on one backend; ends exactly once, through `settle`. `price` held at the granting."""
 
     id: int
     request: Request
@@ -278,6 +278,7 @@ class Lease:
     attempt: int
     granted: float
     reserved: int
+    price: Price | None = None
 
 
 RefuseReason = Literal["no-model", "no-backend", "queue-full", "deadline", "max-wait", "hopeless", "attempts"]
@@ -363,7 +364,14 @@ class Learned:
     accounts: Mapping[str, Lesson]
 
 
-Change = Reloaded | Advertised | Shares | Learned
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What backends charge from now on, by backend and that cloud's model id. What is not named keeps its price."""
+
+    backends: Mapping[str, Mapping[str, Price]]
+
+
+Change = Reloaded | Advertised | Shares | Learned | Prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,17 +391,3 @@ class Room:
     limit: float
     whole: float | None = None
     source: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One line of `explain`: would this backend take the request now, and if not, why not."""
-
-    backend: str
-    tier: int
-    eligible: bool
-    has_room: bool
-    why_not: tuple[str, ...]
-    room: tuple[Room, ...]
-    score: float
-    chosen: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
 
@@ -12,7 +12,7 @@ from gateway.core.fair import CLASSES
 from gateway.core.fleet import Fleet, Path
 from gateway.core.gauges import Waits, demand, rooms
 from gateway.core.meter import Meter
-from gateway.core.nouns import Demand, Lesson, Room
+from gateway.core.nouns import Demand, Lesson, Price, Room
 from gateway.core.standing import Standing
 from gateway.core.tally import Tally, Totals
 from gateway.core.waiting import Ticket
@@ -61,7 +61,10 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class BackendView:
-    """Times in seconds, None where nothing was measured. `available`: nothing but a lack of room keeps it out."""
+    """Times in seconds, None where nothing was measured. `available`: nothing but a lack of room keeps it out.
+
+    `prices`: what it charges now, by our name of the model.
+    """
 
     name: str
     account: str
@@ -75,6 +78,7 @@ class BackendView:
     tokens_per_second: float | None
     counters: Counters
     labels: Mapping[str, str]
+    prices: Mapping[str, Price] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +127,12 @@ def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, 
         queues[ticket.route.model] += 1
         classes[ticket.request.class_] += 1
         tenants[ticket.request.tenant] += 1
+    charged = fleet.prices()
     return FleetView(
         at=now,
         version=fleet.plan.version,
         accounts=tuple(_account(fleet.meters[name], now) for name in fleet.plan.accounts),
-        backends=tuple(_backend(fleet.standings[name], now) for name in fleet.plan.backends),
+        backends=tuple(_backend(fleet.standings[name], charged.get(name, {}), now) for name in fleet.plan.backends),
         waiting=queues,
         totals=TotalsView(
             totals.offered,
@@ -192,7 +197,7 @@ def _learnt(meter: Meter) -> tuple[float | None, float | None, str]:
     return learner.learnt, None if learner.tokens == inf else learner.tokens, learner.why
 
 
-def _backend(standing: Standing, now: float) -> BackendView:
+def _backend(standing: Standing, prices: Mapping[str, Price], now: float) -> BackendView:
     latency = standing.latency
     blocked = standing.blocked_until > now
     return BackendView(
@@ -208,6 +213,7 @@ def _backend(standing: Standing, now: float) -> BackendView:
         tokens_per_second=latency.rate.value,
         counters=_counters(standing.tally),
         labels=standing.backend.labels,
+        prices=prices,
     )
 
 

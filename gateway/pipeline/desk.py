@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import inf
 
 from gateway.core.dispatcher import Dispatcher
-from gateway.core.nouns import Abandoned, Change, Go, Lease, Outcome, Refuse, Request, Verdict
+from gateway.core.nouns import Abandoned, Change, Go, Lease, Outcome, Refuse, Request, Verdict, Wait
 from gateway.pipeline.deadline import Deadlines
 
 _SOONEST = 0.001
@@ -65,22 +65,32 @@ class Desk:
 
         Cancelling it withdraws the request; a lease that was granted in the same instant is given back.
         """
-        future: asyncio.Future[Go | Refuse] = self.loop.create_future()
-        self._waiting[request.id] = future
+        future = self._waiting.get(request.id) or self._expect(request)
         self.hungry(request.model)
         self._arm()
         try:
             return await future
         except asyncio.CancelledError:
-            self._waiting.pop(request.id, None)
-            if future.done() and not future.cancelled():
-                verdict = future.result()
-                if isinstance(verdict, Go):
-                    self.settle(verdict.lease, Abandoned())
-            else:
-                self.dispatcher.withdraw(request, self.clock())
-                self.pump()
+            self.leave(request)
             raise
+        finally:
+            self._waiting.pop(request.id, None)
+
+    def leave(self, request: Request) -> None:
+        """A request whose verdict was to wait is over: withdraw it, or give back what it was granted meanwhile."""
+        future = self._waiting.pop(request.id, None)
+        if future is not None and future.done() and not future.cancelled():
+            verdict = future.result()
+            if isinstance(verdict, Go):
+                self.settle(verdict.lease, Abandoned())
+        else:
+            self.dispatcher.withdraw(request, self.clock())
+            self.pump()
+
+    def _expect(self, request: Request) -> asyncio.Future[Go | Refuse]:
+        future: asyncio.Future[Go | Refuse] = self.loop.create_future()
+        self._waiting[request.id] = future
+        return future
 
     def hedge(self, lease: Lease) -> Lease | None:
         """A second lease for a request that is slow to its first token, if that is worth it."""
@@ -90,7 +100,10 @@ class Desk:
         return self.dispatcher.hedge(lease, now)
 
     def settle(self, lease: Lease, outcome: Outcome) -> Verdict | None:
+        """`Wait` obliges the caller to `wait`, or to `leave`."""
         verdict = self.dispatcher.settle(lease, outcome, self.clock())
+        if isinstance(verdict, Wait):
+            self._expect(lease.request)  # now: its turn may come before it begins to wait
         if self._waiting:
             self.pump()
         return verdict
@@ -109,7 +122,7 @@ class Desk:
         if now >= self.fence:
             self.refresh(now)
         for request, verdict in self.dispatcher.due(now):
-            future = self._waiting.pop(request.id, None)
+            future = self._waiting.get(request.id)
             if future is not None and not future.done():
                 future.set_result(verdict)
             elif isinstance(verdict, Go):

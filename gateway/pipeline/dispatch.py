@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from math import ceil
 
+from gateway.core.estimate import BYTES_PER_TOKEN
 from gateway.core.nouns import (
     Abandoned,
     Beaten,
@@ -185,6 +187,7 @@ class Dispatch:
         """A complete answer: errors may hide in a 200, so it is looked at before the client gets it."""
         body = (await reply.read_all(MAX_ANSWER)).lstrip()
         summary = summarise(body)
+        attempt.usage = summary.usage if summary else None  # also of an answer that will not do: it is billed
         if (signal := in_band(line.dialect, body)) is not None:
             return Failure(outcome(signal), signal)
         if summary is None or not summary.has_choices:
@@ -193,7 +196,8 @@ class Dispatch:
             return Failure(Overloaded())
         now = self._desk.clock()
         attempt.first_token = attempt.ended = now
-        attempt.usage = summary.usage
+        if summary.usage is None:
+            attempt.tokens = ceil(len(body) / BYTES_PER_TOKEN)
         attempt.outcome = Served(summary.usage)
         self._desk.settle(attempt.lease, attempt.outcome)
         return Response(200, _JSON, body)
@@ -208,6 +212,7 @@ class Dispatch:
             for raw in sse.frames(block):
                 frame = sse.read(raw)
                 if (failure := self._refused_in_band(line, frame)) is not None:
+                    attempt.usage = frame.usage
                     reply.abort()
                     return failure
                 if frame.kind in {"token", "finish"}:

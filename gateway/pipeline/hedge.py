@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gateway.core.nouns import Lease, Outcome, Verdict
+from gateway.core.nouns import Abandoned, Go, Lease, Outcome, Verdict, Wait
 from gateway.pipeline.desk import Desk
 from gateway.service import Attempt, Call, Response
 from gateway.wire.dialect import Signal
@@ -130,8 +130,15 @@ class _Race:
         twin.cancel()
         await asyncio.wait({twin})
         found = None if twin.cancelled() or twin.exception() is not None else twin.result()
-        if found is not None and isinstance(found[0], Response) and not isinstance(found[0].body, bytes):
-            await found[0].body.aclose()
+        if found is None:
+            return
+        result, verdict = found
+        if isinstance(verdict, Go):
+            self._races.desk.settle(verdict.lease, Abandoned())
+        elif isinstance(verdict, Wait):
+            self._races.desk.leave(self._first.request)
+        if isinstance(result, Response) and not isinstance(result.body, bytes):
+            await result.body.aclose()
 
     def _cancel(self) -> None:
         if self._twin is not None:

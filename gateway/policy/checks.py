@@ -97,12 +97,8 @@ def _check_weights(read: Read, problems: Problems, path: tuple[str | int, ...]) 
 def _check_prices(read: Read, problems: Problems, path: tuple[str | int, ...]) -> None:
     document = read.document
     tier = document.policies[str(path[1])].tiers[int(path[3])]
-    prices = {name: document.backends[name].price for name in tier.backends if name in document.backends}
-    unknown = [name for name, price in prices.items() if price is None]
-    if unknown:
-        message = f"backend '{unknown[0]}' has no price and counts as the dearest"
-        problems.warn(read.at(*path, "choose"), (*path, "choose"), message)
-    currencies = sorted({price.currency or document.currency for price in prices.values() if price is not None})
+    prices = [document.backends[name].price for name in tier.backends if name in document.backends]
+    currencies = sorted({price.currency or document.currency for price in prices if price is not None})
     if len(currencies) > 1:
         message = f"prices in {' and '.join(currencies)} cannot be compared"
         problems.error(read.at(*path, "choose"), (*path, "choose"), message, "give them in one currency")

@@ -14,23 +14,29 @@ from gateway.core.nouns import (
     Model,
     Plan,
     Policy,
-    Price,
     QueueRules,
     RetryRules,
     Tier,
     Timeouts,
 )
-from gateway.policy import checks, doors, tenants
+from gateway.core.tariff import Tariffs
+from gateway.policy import checks, doors, prices, tenants
 from gateway.policy.compiled import Compiled, Connection, PresetInfo, Tenant
 from gateway.policy.conditions import ConditionError, compile_condition
 from gateway.policy.diagnose import Path, Problems
-from gateway.policy.schema import BackendWord, PolicyWord, PriceWord, TierWord
+from gateway.policy.schema import BackendWord, PolicyWord, TierWord
 from gateway.policy.walk import Read
 
 __all__ = ["Compiled", "Connection", "PresetInfo", "Tenant", "compiled"]
 
 
-def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, version: str) -> Compiled:
+def compiled(
+    read: Read,
+    presets: Mapping[str, PresetInfo],
+    problems: Problems,
+    version: str,
+    listed: prices.PriceList = prices.unlisted,
+) -> Compiled:
     """The whole document, compiled. Raises `DocumentError` with all errors, those of the reading included."""
     checks.check_models(read, problems)
     checks.check_serves(read, problems)
@@ -40,44 +46,46 @@ def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, 
     limits = checks.accounts(read, problems)
     connections = doors.connections(read, presets, problems)
     named = tenants.tenants(read, problems)
+    usage = prices.usage(read, problems)
+    tariffs: Tariffs = prices.declared(read, problems)
     policies = {name: _policy(read, name, word, problems) for name, word in read.document.policies.items()}
     if not problems.errors:
         checks.check_coverage(read, problems)
+        tariffs = prices.completed(read, presets, tariffs, listed, problems)
     problems.stop_if_any()
     document = read.document
     return Compiled(
-        plan=_plan(read, policies, limits, version),
+        plan=_plan(read, policies, limits, tariffs, version),
         connections=connections,
         tenants=named,
         warnings=problems.told(problems.warnings),
         max_body=document.server.max_body,
         currency=document.currency,
         version=version,
+        tariffs=tariffs,
+        usage=usage,
+        notes=problems.told(problems.notes),
     )
 
 
-def _plan(read: Read, policies: dict[str, Policy], limits: dict[str, Limits], version: str) -> Plan:
+def _plan(read: Read, policies: dict[str, Policy], limits: dict[str, Limits], tariffs: Tariffs, version: str) -> Plan:
     document = read.document
     return Plan(
         models={
             name: Model(name, checks.policy_of(read, name), tuple(word.aliases))
             for name, word in document.models.items()
         },
-        backends={name: _backend(name, word, document.currency) for name, word in document.backends.items()},
+        backends={name: _backend(name, word, tariffs) for name, word in document.backends.items()},
         accounts={name: Account(name, found, checks.learn_of(read, name)) for name, found in limits.items()},
         policies=policies,
         version=version,
     )
 
 
-def _backend(name: str, word: BackendWord, currency: str) -> Backend:
-    return Backend(name, word.account or name, dict(word.serves), _price(word.price, currency), dict(word.labels))
-
-
-def _price(word: PriceWord | None, currency: str) -> Price | None:
-    if word is None:
-        return None
-    return Price(word.input, word.output, word.cached_input, word.currency or currency)
+def _backend(name: str, word: BackendWord, tariffs: Tariffs) -> Backend:
+    own = tariffs[name] if word.price is not None else {}
+    price = next((tariff.base for tariff in own.values()), None)
+    return Backend(name, word.account or name, dict(word.serves), price, dict(word.labels))
 
 
 def _policy(read: Read, name: str, word: PolicyWord, problems: Problems) -> Policy:

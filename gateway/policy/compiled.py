@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.core.nouns import Limits, Plan, ServiceClass
+from gateway.core.tariff import Tariffs
 from gateway.policy.diagnose import Problem
 
 Driver = Literal["http", "litellm"]
@@ -17,9 +18,9 @@ Driver = Literal["http", "litellm"]
 class PresetInfo:
     """What a document needs to know of a preset. `base_url` None: the document must give one, and needs no key.
 
-    `models` are ids this kind of cloud is known for; `key_env` is the usual name of the variable with its key. One with
-    another `driver` than http stands for that driver: `providers` are the clouds it knows, `lacks` says how to install
-    it where that was not done.
+    `models` are ids this kind of cloud is known for; `key_env` is the usual name of the variable with its key;
+    `price_prefix` is what its models are listed under in the public price list. One with another `driver` than http
+    stands for that driver: `providers` are the clouds it knows, `lacks` says how to install it where that was not done.
     """
 
     name: str
@@ -29,6 +30,7 @@ class PresetInfo:
     driver: Driver = "http"
     providers: frozenset[str] = frozenset()
     lacks: str = ""
+    price_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,20 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageRules:
+    """Where usage records go: a file (none if empty), and a Redis stream that keeps about `stream` (none if 0)."""
+
+    file: str = ""
+    stream: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
-    """One whole document, ready to run. `version` changes when the document's meaning does; it holds no secret."""
+    """One whole document, ready to run. `version` changes when the document's meaning does; it holds no secret.
+
+    `tariffs` has every price that is known, by backend and that cloud's model id; the plan's prices are those at no
+    special hour. `notes` are good to know, and nothing to mend.
+    """
 
     plan: Plan
     connections: Mapping[str, Connection]
@@ -87,3 +101,6 @@ class Compiled:
     max_body: int
     currency: str
     version: str
+    tariffs: Tariffs = field(default_factory=dict)
+    usage: UsageRules | None = None
+    notes: tuple[Problem, ...] = ()

@@ -88,11 +88,12 @@ def listed(names: Sequence[str]) -> str:
 class Problems:
     """Collects errors and warnings while a document is read. `secrets` maps resolved values to how they are written."""
 
-    __slots__ = ("errors", "secrets", "warnings")
+    __slots__ = ("errors", "notes", "secrets", "warnings")
 
     def __init__(self) -> None:
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.notes: list[Problem] = []
         self.secrets: dict[str, str] = {}
 
     def error(self, place: Place, path: Path, message: str, hint: str = "") -> None:
@@ -100,6 +101,10 @@ class Problems:
 
     def warn(self, place: Place, path: Path, message: str, hint: str = "") -> None:
         self.warnings.append(Problem(*place, dotted(path), message, hint))
+
+    def note(self, place: Place, path: Path, message: str, hint: str = "") -> None:
+        """Good to know, and nothing to mend."""
+        self.notes.append(Problem(*place, dotted(path), message, hint))
 
     def stop_if_any(self) -> None:
         """Raise `DocumentError` with all errors found so far, sorted by position, if there are any."""

@@ -17,17 +17,23 @@ from gateway.policy import tree
 from gateway.policy.compile import compiled
 from gateway.policy.compiled import Compiled, PresetInfo
 from gateway.policy.diagnose import Place, Problems, fail
+from gateway.policy.prices import PriceList, unlisted
 from gateway.policy.walk import read
 
-__all__ = ["DocumentError", "PresetInfo", "load", "load_text", "sources"]
+__all__ = ["DocumentError", "PresetInfo", "PriceList", "load", "load_text", "sources"]
 
 MOST_BYTES = 2**20
 MOST_FILES = 200
 _SUFFIXES = frozenset({".yaml", ".yml"})
 
 
-def load(source: Path, env: Mapping[str, str], presets: Mapping[str, PresetInfo]) -> Compiled:
-    """Read and compile a file or a folder. Raises `DocumentError`, also when there is nothing to read."""
+def load(
+    source: Path, env: Mapping[str, str], presets: Mapping[str, PresetInfo], listed: PriceList = unlisted
+) -> Compiled:
+    """Read and compile a file or a folder. Raises `DocumentError`, also when there is nothing to read.
+
+    `listed` is asked for the price of what the document needs a price of and gives none.
+    """
     place = Place(str(source), 1, 1)
     try:
         if not source.exists():
@@ -40,10 +46,16 @@ def load(source: Path, env: Mapping[str, str], presets: Mapping[str, PresetInfo]
         texts = [(str(file), _text(file)) for file in files]
     except OSError as error:
         raise fail(place, (), f"cannot be read: {error.strerror}") from None
-    return _compile(texts, env, presets)
+    return _compile(texts, env, presets, listed)
 
 
-def load_text(text: str, env: Mapping[str, str], presets: Mapping[str, PresetInfo], name: str = "<inline>") -> Compiled:
+def load_text(
+    text: str,
+    env: Mapping[str, str],
+    presets: Mapping[str, PresetInfo],
+    name: str = "<inline>",
+    listed: PriceList = unlisted,
+) -> Compiled:
     """Compile a document that is at hand as text; `name` stands for the file in messages."""
     if len(text) > MOST_BYTES:
         raise _too_large(name)
@@ -53,7 +65,7 @@ def load_text(text: str, env: Mapping[str, str], presets: Mapping[str, PresetInf
         before = text[: error.start]
         line, column = before.count("\n") + 1, error.start - before.rfind("\n")
         raise fail(Place(name, line, column), (), "not UTF-8") from None
-    return _compile([(name, text)], env, presets)
+    return _compile([(name, text)], env, presets, listed)
 
 
 def sources(source: Path) -> tuple[Path, ...]:
@@ -85,7 +97,9 @@ def _too_large(name: str) -> DocumentError:
     return fail(Place(name, 1, 1), (), "the document is too large", "at most 1 MiB for each file")
 
 
-def _compile(texts: Iterable[tuple[str, str]], env: Mapping[str, str], presets: Mapping[str, PresetInfo]) -> Compiled:
+def _compile(
+    texts: Iterable[tuple[str, str]], env: Mapping[str, str], presets: Mapping[str, PresetInfo], listed: PriceList
+) -> Compiled:
     problems = Problems()
     roots = []
     first = ""
@@ -102,7 +116,7 @@ def _compile(texts: Iterable[tuple[str, str]], env: Mapping[str, str], presets: 
         problems.stop_if_any()
         raise fail(Place(first, 1, 1), (), "the document is empty", "expected models:, backends:, policies:")
     whole = roots[0] if len(roots) == 1 else _merged(roots, problems)
-    return compiled(read(whole, env, problems), presets, problems, _version(whole))
+    return compiled(read(whole, env, problems), presets, problems, _version(whole), listed)
 
 
 def _merged(roots: list[tree.Mapping], problems: Problems) -> tree.Mapping:

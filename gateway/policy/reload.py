@@ -16,6 +16,8 @@ def changes(old: Compiled, new: Compiled) -> tuple[str, ...]:
         found += [f"{what} '{name}' changed" for name in after if name in before and before[name] != after[name]]
     if old.max_body != new.max_body:
         found.append("server changed")
+    if old.usage != new.usage:
+        found.append("usage changed")
     return tuple(found)
 
 
@@ -28,8 +30,9 @@ def _parts(old: Compiled, new: Compiled) -> Iterator[tuple[str, Mapping[str, obj
 
 
 def _backends(compiled: Compiled) -> dict[str, object]:
-    """A backend with its connection: a new key is a change too."""
-    return {name: (backend, compiled.connections[name]) for name, backend in compiled.plan.backends.items()}
+    """A backend with its connection and prices: a new key is a change too."""
+    links, tariffs = compiled.connections, compiled.tariffs
+    return {name: (backend, links[name], tariffs.get(name)) for name, backend in compiled.plan.backends.items()}
 
 
 def _tenants(compiled: Compiled) -> dict[str, object]:

@@ -92,6 +92,28 @@ class LimitsWord(Struct, frozen=True):
     ) = None
 
 
+class HoursWord(Struct, frozen=True):
+    """Another price at certain hours. The first one that holds wins."""
+
+    at: Annotated[
+        list[Annotated[str, text("from-to, such as 09:00-12:00")]],
+        about("From when to when; 22:00-06:00 crosses midnight and belongs to the day it begins on.", required=True),
+    ] = field(default_factory=list)
+    days: Annotated[
+        list[Annotated[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], about("a day of the week")]],
+        about("On which days of the week. Default: all."),
+    ] = field(default_factory=list)
+    not_on: Annotated[
+        list[Annotated[str, text("a date, such as 2026-10-01")]],
+        about("Days that do not count, such as public holidays."),
+    ] = field(default_factory=list)
+    input: Annotated[float, amount("Prompt tokens that were not in the cloud's cache.", required=True)] = 0.0
+    cached_input: (
+        Annotated[float, amount("Prompt tokens found in the cloud's cache. Default: like `input`.")] | None
+    ) = None
+    output: Annotated[float, amount("Answer tokens, reasoning included.", required=True)] = 0.0
+
+
 class PriceWord(Struct, frozen=True):
     """Money per million tokens."""
 
@@ -101,6 +123,10 @@ class PriceWord(Struct, frozen=True):
     ) = None
     output: Annotated[float, amount("Answer tokens, reasoning included.", required=True)] = 0.0
     currency: Annotated[str, name("Default: the document's `currency`.")] | None = None
+    hours: Annotated[list[HoursWord], about("Other prices at certain hours: peak and off-peak.")] = field(
+        default_factory=list
+    )
+    zone: Annotated[Literal["Asia/Shanghai", "UTC"], about("Whose clock the hours go by.")] = "Asia/Shanghai"
 
 
 class BackendWord(Struct, frozen=True):
@@ -317,6 +343,15 @@ class ServerWord(Struct, frozen=True):
     ] = 16 * 2**20
 
 
+class UsageWord(Struct, frozen=True):
+    """Where a record of every request goes. What is left out is not written."""
+
+    file: Annotated[str, text("A file to append to, one JSON object per line.")] = ""
+    stream: Annotated[
+        int, count("To the Redis stream spillgate:usage, which keeps about so many. 0: not.", least=0, most=10**9)
+    ] = 0
+
+
 class Document(Struct, frozen=True):
     """Configuration of a Spillgate: which models there are, where they run, and who may use them."""
 
@@ -335,3 +370,4 @@ class Document(Struct, frozen=True):
     ] = field(default_factory=dict)
     currency: Annotated[str, name("The currency of prices and budgets.")] = "CNY"
     server: Annotated[ServerWord, about("The gateway's own door.")] = field(default_factory=ServerWord)
+    usage: Annotated[UsageWord, about("A record of every request: who, where, tokens, cost.")] | None = None

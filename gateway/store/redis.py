@@ -128,9 +128,9 @@ class RedisStore:
         replies: list[Any] = [NoScriptError()] * len(calls)
         if self._by_hash:
             replies = await self._send("evalsha", calls)
-            if any(_forbidden(reply) for reply in replies):
+            if any(forbidden(reply) for reply in replies):
                 self._by_hash = False
-        again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError) or _forbidden(reply)]
+        again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError) or forbidden(reply)]
         if again:
             for i, reply in zip(again, await self._send("eval", [calls[i] for i in again]), strict=True):
                 replies[i] = reply
@@ -227,7 +227,7 @@ def shown(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
-def _forbidden(reply: Any) -> bool:
+def forbidden(reply: Any) -> bool:
     if isinstance(reply, NoPermissionError):
         return True
     return isinstance(reply, ResponseError) and "unknown command" in str(reply).lower()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.core.views import FleetView, TotalsView
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.recorder import SinkHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,11 @@ _BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 
 
 class _Snapshot(Collector):
-    def __init__(self, metrics: Metrics, fleet: FleetView, shared: Shared | None) -> None:
+    def __init__(self, metrics: Metrics, fleet: FleetView, shared: Shared | None, sinks: Sequence[SinkHealth]) -> None:
         self._metrics = metrics
         self._fleet = fleet
         self._shared = shared
+        self._sinks = sinks
 
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily(
@@ -55,6 +57,8 @@ class _Snapshot(Collector):
         yield from _hedges(self._fleet.totals)
         if self._shared is not None:
             yield from _shared_state(self._shared)
+        if self._sinks:
+            yield from _records(self._sinks)
 
 
 def _hedges(totals: TotalsView) -> Iterable[Metric]:
@@ -68,6 +72,18 @@ def _shared_state(shared: Shared) -> Iterable[Metric]:
     yield GaugeMetricFamily("spillgate_replicas", "Replicas last seen in the shared state.", shared.replicas)
     yield CounterMetricFamily("spillgate_shared_state_exchanges", "Round trips to Redis.", shared.exchanges)
     yield CounterMetricFamily("spillgate_shared_state_failures", "Round trips that failed.", shared.failures)
+
+
+def _records(sinks: Sequence[SinkHealth]) -> Iterable[Metric]:
+    written = CounterMetricFamily("spillgate_usage_records", "Usage records written.", labels=["sink"])
+    dropped = CounterMetricFamily("spillgate_usage_records_dropped", "Usage records lost.", labels=["sink"])
+    waiting = GaugeMetricFamily("spillgate_usage_records_waiting", "Usage records to be written.", labels=["sink"])
+    for sink in sinks:
+        kind = [sink.name.partition(" ")[0]]
+        written.add_metric(kind, sink.written)
+        dropped.add_metric(kind, sink.dropped)
+        waiting.add_metric(kind, sink.waiting)
+    return written, dropped, waiting
 
 
 def _accounts(fleet: FleetView) -> Iterable[Metric]:
@@ -110,8 +126,8 @@ def _backends(fleet: FleetView) -> Iterable[Metric]:
     return breaker, spilled
 
 
-def expose(metrics: Metrics, fleet: FleetView, shared: Shared | None = None) -> bytes:
+def expose(metrics: Metrics, fleet: FleetView, shared: Shared | None = None, sinks: Sequence[SinkHealth] = ()) -> bytes:
     """Prometheus text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, fleet, shared))
+    registry.register(_Snapshot(metrics, fleet, shared, sinks))
     return generate_latest(registry)

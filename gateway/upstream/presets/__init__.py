@@ -30,6 +30,7 @@ _HEAD_KEYS: Final = frozenset(
     {
         "title", "base_url", "docs", "key_env", "auth", "provider", "models",
         "chat_path", "rate_headers", "ask_usage", "failed_finishes", "like", "user_field", "driver", "providers",
+        "price_prefix",
     }
 )  # fmt: skip
 _ROW_KEYS: Final = frozenset({"kind", "status", "codes", "text", "cool", "until", "report_as"})
@@ -143,6 +144,7 @@ def _info(name: str, head: Mapping[str, Any]) -> PresetInfo:
         head["key_env"],
         head.get("driver", "http"),
         frozenset(head.get("providers", ())),
+        price_prefix=head.get("price_prefix", ""),
     )
 
 
