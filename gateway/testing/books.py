@@ -43,6 +43,8 @@ def check_least(view: FleetView, account: str) -> None:
     """Never above the least of all that was declared, said, shared and learnt, as the view shows it."""
     meter = next(a for a in view.accounts if a.name == account)
     for room in meter.rooms:
-        assert room.kind in ("tpm", "tps") or room.used <= room.limit
+        # A trial is one stream more than was learnt, never than was declared or shared.
+        most = max(room.limit, meter.learnt or 0) if room.source == "learned" else room.limit
+        assert room.kind in ("tpm", "tps") or room.used <= most
         assert room.whole is None or room.kind == "streams" or room.limit <= room.whole
     assert meter.learnt is None or meter.in_flight <= max(1, meter.learnt)
