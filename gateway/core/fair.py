@@ -72,10 +72,11 @@ class Share:
         band = self.band
         if now >= band.turn:
             band.roll(now)
-        if not ticket.seq and self.counter < (least := band.least):
-            self.lift(least)
-        start = self.counter
-        if start > band.clock:
+        start, clock = self.counter, band.clock
+        if not ticket.seq and (start < clock - SAVED or start < band.lately):
+            self.lift(band.least)
+            start = self.counter
+        if start > clock:
             band.clock = start
         cost = ticket.prompt + ANSWER * ticket.answer
         ticket.charged = charged = cost * self.rate
@@ -92,28 +93,27 @@ class Share:
     def served(self, ticket: Ticket, usage: Usage | None, tokens: int) -> None:
         """It was answered with so many tokens: charge what it cost. Without `usage` nothing is known to be cached."""
         prompt = ticket.prompt if usage is None else max(0, usage.prompt - usage.cached)
-        self._settle(ticket, prompt + ANSWER * tokens)
+        self.counter += (prompt + ANSWER * tokens) * self.rate - ticket.charged
+        ticket.charged = 0.0
 
     def broken(self, ticket: Ticket, *, kept: bool) -> None:
         """It ended otherwise. `kept`: the tenant had something of it, or it was he who ended it."""
-        self._settle(ticket, ticket.prompt + ANSWER * ticket.flowed if kept else 0)
-
-    def _settle(self, ticket: Ticket, cost: float) -> None:
+        cost = ticket.prompt + ANSWER * ticket.flowed if kept else 0
         self.counter += cost * self.rate - ticket.charged
         ticket.charged = 0.0
 
 
 class Band:
-    """The tenants of one class. `clock` is the highest counter that was served."""
+    """The tenants of one class. `clock`: the highest counter that was served; `lately`: where it stood then."""
 
-    __slots__ = ("_lately", "_mark", "_sweep_at", "clock", "name", "owed", "pool", "rank", "shares", "turn", "waiting")
+    __slots__ = ("_mark", "_sweep_at", "clock", "lately", "name", "owed", "pool", "rank", "shares", "turn", "waiting")
 
     def __init__(self, name: ServiceClass, rank: int, pool: Pool) -> None:
         self.name = name
         self.rank = rank
         self.pool = pool
         self.shares: dict[str, Share] = {}
-        self.clock = self._lately = self._mark = 0.0
+        self.clock = self.lately = self._mark = 0.0
         self._sweep_at = SWEEP_AT
         self.turn = 0.0
         self.waiting = 0
@@ -121,7 +121,7 @@ class Band:
 
     def roll(self, now: float) -> None:
         """Half of `GRACE` has passed since the last mark: the clock stood there then."""
-        self._lately = self._mark if now < self.turn + GRACE / 2 else self.clock
+        self.lately = self._mark if now < self.turn + GRACE / 2 else self.clock
         self._mark = self.clock
         self.turn = now + GRACE / 2
 
@@ -129,7 +129,7 @@ class Band:
     def least(self) -> float:
         """What nobody's counter is below who comes back."""
         saved = self.clock - SAVED
-        return max(self._lately, saved)
+        return max(self.lately, saved)
 
     def join(self, tenant: str) -> Share:
         """A share for a tenant who has none. When they are many, half of the idle is forgotten: who gain least.

@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from math import inf
+from operator import attrgetter
 
 from gateway.core.fair import ANSWER, CLASSES, Share
 from gateway.core.fleet import LaneKey, Route
@@ -23,6 +24,9 @@ from gateway.core.nouns import ServiceClass
 from gateway.core.waiting import Place, Ticket
 
 HIGH, LOW = 0.5, 0.25
+LOOKS = 1000
+"""A look at the ends of queues compares so many pairs of tenants at most, or one tenant with all."""
+_counter = attrgetter("counter")
 
 _Order = tuple[int, float, float, int, Ticket]
 
@@ -85,23 +89,19 @@ class Lane:
         """Who goes next, behind what orders the heads of several lanes. The lane is not empty."""
         rank, place = self._band()
         flows = self.bands[rank]
-        least = inf
-        best: Flow | None = None
-        for share, flow in flows.items():
-            if share.counter < least or (share.counter == least and best is not None and flow.head < best.head):
-                least, best = share.counter, flow
-        assert best is not None
-        return (place, least, *best.head)
+        least = min(map(_counter, flows))
+        return (place, least, *min(flow.head for share, flow in flows.items() if share.counter == least))
 
     def ahead(self, flow: Flow, own: int) -> int:
         """How many go before one of this flow that has `own` of it before him, if nobody else comes."""
         share, mean = flow.share, flow.mean
         count = own + sum(len(other.entries) for flows in self.bands[: share.band.rank] for other in flows.values())
         start = share.counter + own * mean
-        for other in self.bands[share.band.rank].values():
-            lead = start - other.share.counter
-            if other is not flow and (lead > 0 or (lead == 0 and other.head < flow.head)):
-                count += min(len(other.entries), int(lead / other.mean) + 1)
+        for rival, other in self.bands[share.band.rank].items():
+            lead = start - rival.counter
+            if lead < 0 or other is flow or (lead == 0 and other.head > flow.head):
+                continue
+            count += min(len(other.entries), int(lead / other.mean) + 1)
         return count
 
     def tail(self, flow: Flow) -> Iterator[tuple[Ticket, Place]]:
@@ -215,6 +215,7 @@ class Queue:
 
     def tails(self, most: int) -> list[Iterator[tuple[Ticket, Place]]]:
         flows = list(self._flows())
+        most = min(most, max(1, LOOKS // max(1, len(flows))))
         first = self._looked % max(1, len(flows))
         self._looked = first + most
         return [lane.tail(flow) for lane, flow in (flows[first:] + flows[:first])[:most]]
