@@ -146,8 +146,7 @@ def rise(gauges: Iterable[Window | Ramp], in_flight: int, now: float) -> float:
     remembers; without one, what is in flight may all have started just now."""
     for gauge in gauges:
         if isinstance(gauge, Ramp):
-            gauge.roll(now)
-            return max(1.0, gauge.used - (gauge.limit - gauge.step))
+            return max(1.0, gauge.risen(now))
     for gauge in gauges:
         if isinstance(gauge, Window) and gauge.span > 2.0:
             last = gauge.since(now - 1.0)

@@ -173,6 +173,11 @@ class Ramp:
         self.step = step
         self.turn = -inf
 
+    def risen(self, now: float) -> int:
+        """By how much the last second now exceeds the one before."""
+        self.roll(now)
+        return self.used - sum(starts.amount for starts in self._before)
+
     def rise(self, now: float) -> int:
         """What is taken of the step and cannot be taken back: the highest rise from now on, if nothing is started."""
         self.roll(now)

@@ -132,6 +132,7 @@ def test_a_share_of_a_ramp_that_is_lowered_stays_taken_until_its_rise_has_passed
     assert ramp.earliest(1, 1.5) == pytest.approx(1.55), "a time to ask again"
     ramp.roll(1.5)
     assert ramp.used + 1 > ramp.limit
+    assert (ramp.risen(1.5), ramp.risen(2.06)) == (6, -6), "whatever the limit is just now"
     assert ramp.rise(2.06) == 0
 
 
