@@ -4,7 +4,7 @@ litellm takes seconds to import and milliseconds of processor time for each requ
 thread with an event loop, started with the first backend that wants it and ended with the last. Its asynchronous
 interface is used: measured against a pretend Anthropic, cancelling it closes the connection within 12 ms, before the
 head and in the middle of a stream, while its synchronous interface in a thread goes on until the answer has come
-(docs/decisions/litellm.md).
+(docs/decisions/0012-litellm.md).
 
 Between the two loops nothing is shared: the room tells a reply what came, and the reply tells the room what was read.
 """
