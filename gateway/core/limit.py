@@ -18,8 +18,10 @@ floor) are a queue inside the cloud, and what runs meanwhile is what the cloud r
 | gaps between tokens | a line gap = t0 + k·running; the knee is where one more stream yields 15 % of the first |
 
 Rules
-- `limit` is the whole account's; what this replica may use of it is the shared store's business.
+- `limit`, `standing` and the queue are the whole account's; what others have in flight we are told (`knowledge`). A
+  replica's part of the limit is the shared store's business; till that has followed, it leaves alone what others use.
 - Nothing grows unless the limit is in use and this replica is the prober. Nothing is learnt from what never began.
+- Anybody's refusal or queue cuts; what others saw begin in time counts as if this replica had seen it.
 - A declared limit is trusted until the cloud contradicts it: no knee, and no bound on the unheard before that.
 """
 
@@ -27,12 +29,10 @@ from __future__ import annotations
 
 from math import inf
 
-from gateway.core.nouns import Learn, Lesson
-from gateway.core.pace import Pace
+from gateway.core.knowledge import START, START_TOKENS, Knowledge
+from gateway.core.lesson import Lesson
+from gateway.core.nouns import Learn
 
-START = 8
-START_TOKENS = 131_072
-"""Streams, and tokens in flight, that an account of which nothing is known may have."""
 LEAST_VOLLEY, FIRST_VOLLEY = 2.0, 8.0
 FEW, FEW_SHARE = 2, 0.03
 """So many overdue streams (or this share of all in flight) are no queue yet."""
@@ -47,39 +47,36 @@ PROBE, LONGEST_PROBE, HARD_PROBE = 2.0, 16.0, 600.0
 EARNED = 500
 """Streams that must have begun for each refusal that a probe may cost."""
 STRETCH, MOST_STRETCH = 0.03, 1.2
+IN_USE = 0.8
+"""A limit of which this share is in flight is in use."""
+LEAD, LEAST_LEAD = 0.08, 3.0
+"""By how much a limit that several replicas use may lead what they have in flight: shares follow late, and as many
+streams are sent at once."""
+SETTLED = 1.0
+"""Seconds within which cuts by several replicas are taken for one."""
 
 
-class Learner:
+class Learner(Knowledge):
     """One account's limits in streams and tokens. The meter tells it everything and asks `cap`."""
 
     __slots__ = (
-        "_accepted", "_anchor_by", "_anchoring", "_backoff", "_begins", "_cut", "_ends", "_forsaken", "_grown", "_hard",
-        "_last_begun", "_looked", "_looked_at_pace", "_probe_at", "_probing", "_ran", "_scout_at", "_scouts", "_spared",
-        "_told", "_wins", "begun", "ceiling", "holding", "limit", "pace", "probe", "tokens", "trusted", "turn",
-        "unheard", "version", "volley", "why",
+        "_accepted", "_anchor_by", "_backoff", "_began", "_cut", "_ended", "_forsaken", "_grown", "_held_at", "_looked",
+        "_looked_at_pace", "_probe_at", "_probing", "_ran", "_scout_at", "_scouts", "_spared", "_told", "_wins",
+        "trusted", "turn", "volley",
     )  # fmt: skip
 
     def __init__(self, learn: Learn, declared: float | None) -> None:
-        self.pace = Pace()
-        self.unheard: dict[int, float] = {}
+        super().__init__()
         self._forsaken: dict[int, float] = {}
-        self.begun = 0
-        self.ceiling = inf
-        self.probe = True
-        self.version = 0
-        self.holding = False
-        self.turn = inf
-        self.limit = self.tokens = self.volley = inf
+        self.turn = self.volley = inf
         self.trusted = False
-        self.why = ""
-        self._backoff = self._scouts = self._last_begun = self._ran = self._wins = 0
-        self._begins = self._ends = 0
+        self._backoff = self._scouts = self._ran = self._wins = 0
+        self._began = self._ended = 0
         self._accepted = 0
-        self._hard = self._probing = False
-        self._anchoring = True
+        self._probing = False
         self._anchor_by = inf
         self._looked_at_pace = -inf
-        self._probe_at = self._cut = self._grown = self._looked = self._spared = -inf
+        self._probe_at = self._cut = self._grown = self._held_at = self._looked = self._spared = -inf
         self._scout_at = inf
         self.declare(learn, declared)
 
@@ -111,38 +108,19 @@ class Learner:
         if self.holding:
             return self.begun
         most = self.begun + self.volley
-        if self.limit < most:
-            most = self.limit
-        if self._anchoring and most > START:
-            most = START
+        whole = START if self._anchoring and self.limit > START else self.limit
+        others = self.others
+        if others.active:
+            # What others use is theirs; an even part is ours in any case.
+            whole = max(whole - others.streams, whole / self.parts)
+        if whole < most:
+            most = whole
         return most if most == inf else max(1, int(most))
 
     @property
     def gating(self) -> bool:
         """Does the cap follow what is in flight?"""
         return self.limit < inf or self.holding
-
-    @property
-    def standing(self) -> int:
-        """Streams in flight: those that run, those whose prompt is being read, those that queue in the cloud."""
-        return self.begun + len(self.unheard)
-
-    @property
-    def running(self) -> float:
-        """Streams that share the engine: those that have begun, and in part those whose prompt is being read."""
-        return self.begun + len(self.unheard) / 2
-
-    @property
-    def calm(self) -> bool:
-        """Is so little in flight that what a first token takes now is what it takes at least?"""
-        standing = self.standing
-        return standing <= 2 or (len(self.unheard) <= 1 and standing < 0.5 * self.limit)
-
-    @property
-    def learnt(self) -> float | None:
-        """The limit in streams as it is believed now; None: nothing contradicts what was declared."""
-        shown = min(self.limit, self.begun) if self.holding else self.limit
-        return None if shown == inf else max(1.0, shown)
 
     # --- what the meter tells ---------------------------------------------------------------------------
 
@@ -162,6 +140,7 @@ class Learner:
         if due is None:
             return
         self.begun += 1
+        self.begins += 1
         self._accepted += 1
         if self._anchor_by == inf:
             self._anchor_by = now + ANCHOR_TIME
@@ -169,19 +148,22 @@ class Learner:
             self._last_begun = number
         self._forget(now)
         if self.holding:
-            self._begins += 1
+            self._began += 1
             self._review(now)
         elif now > due:
             self._late(due, now)
-        elif self.limit < inf and not self._anchoring:
-            self._grow(held)
+        else:
+            self.timely += 1
+            if self.limit < inf and not self._anchoring:
+                self._grow(held)
 
     def ended(self, number: int, now: float) -> None:
         """A stream is over, whether it had begun or not."""
         if self.unheard.pop(number, None) is None:
             self.begun -= 1
+        self.ends += 1
         if self.holding:
-            self._ends += 1
+            self._ended += 1
             self._review(now)
 
     def forsake(self, number: int, until: float) -> None:
@@ -202,11 +184,13 @@ class Learner:
         if self.holding:
             return
         pace.add(streams, seconds)
-        if not self.trusted and pace.knee < self.limit and now >= self._looked_at_pace + 1.0:
+        if not self.trusted and pace.knee < self.limit and self.probe and now >= self._looked_at_pace + 1.0:
             self._looked_at_pace = now
-            self.limit = max(pace.knee, self.limit / 2, START / 2)
+            limit = max(pace.knee, self.limit / 2, START / 2)
+            if int(limit) != int(self.limit):
+                self._cuts, self._raises = self._cuts + 1, 0
+            self.limit = limit
             self.why = "knee of its pace"
-            self.version += 1
 
     def refused(self, named: float | None, now: float) -> None:
         """Too many at once, says the cloud; `named`: the number its text names. The refused one has left the books."""
@@ -225,8 +209,11 @@ class Learner:
 
     def look(self, now: float, held: int, full: bool) -> None:
         """Time has passed: is somebody overdue, may more be tried? `full`: the limit is in use."""
-        if self._anchoring and (self.pace.anchored or now >= self._anchor_by):
+        if self._anchoring and self.probe and (self.pace.anchored or now >= self._anchor_by):
             self._anchoring = False
+            self._raises += 1
+        if self.others.active:
+            full = self.standing >= 0.9 * self.limit
         self._forget(now)
         if self.holding:
             self._review(now)
@@ -243,28 +230,29 @@ class Learner:
     # --- the queue inside the cloud ---------------------------------------------------------------------
 
     def _queue(self, now: float) -> int:
-        """How many wait for their first token in vain, all of them sent after whoever began last; 0 if only a few."""
-        last = self._last_begun
-        overdue = sum(1 for number, due in self.unheard.items() if due < now and number > last)
+        """How many, here and elsewhere, wait for their first token in vain; 0 if only a few."""
+        overdue = self.overdue(now) + self.others.overdue
         return overdue if overdue >= max(FEW, FEW_SHARE * (self.standing)) else 0
 
     def _hold(self, now: float) -> None:
         self.holding = True
-        self._ran = self.begun
-        self._begins = self._ends = 0
+        self._held_at = now
+        self._ran = self.begun + self.others.begun
+        self._began = self._ended = 0
         self._scout_at = now + SCOUT * 2.0**self._scouts
         self.why = "queue in the cloud"
-        self.version += 1
-        self.volley = min(self.volley, FIRST_VOLLEY)
+        self.volley = min(self.volley, self._first_volley)
 
     def _review(self, now: float) -> None:
         """When the queue is gone, what is in flight is what the cloud bears."""
         if not self._queue(now):
             self.holding = False
             self._scouts = 0
-            if self._begins > self._ends + 1:
+            if self._cut > self._held_at:
+                return  # another replica has seen the end of it, and told what is borne
+            if self._began > self._ended + 1:
                 # They began without anybody making room: they queued for the prompt to be read, not for a place.
-                self.volley = max(LEAST_VOLLEY, self.volley / 2)
+                self._halve_volley()
                 self.why = "growing" if self.limit < inf else "declared"
                 return
             # Not below half of what ran: a hold that a crash ended says nothing.
@@ -281,37 +269,54 @@ class Learner:
 
     # --- shared between replicas ------------------------------------------------------------------------
 
-    def lesson(self) -> Lesson:
-        """What others should know."""
-        tokens = None if self.tokens == inf else self.tokens
-        return Lesson(self.learnt, tokens, version=self.version, probe=self.probe)
+    def take_over(self, lesson: Lesson, held: int, now: float) -> None:
+        """What other replicas learnt, and what they have in flight beside the `held` tokens here."""
+        cuts, others = self._cuts, lesson.others
+        if self.hear(lesson):
+            self._probing = False
+            if self.volley == inf:
+                self.volley = self._volley_of(self.limit)
+            if self._cuts > cuts:
+                self._note_cut(now)
+            self._probe_at = max(self._probe_at, now + PROBE)
+        self._accepted += others.begins
+        if self.holding:
+            self._began += others.begins
+            self._ended += others.ends
+        elif others.timely and self.probe and self.limit < inf and not self._anchoring:
+            self._more(held, others.timely)
+        self.turn = min(self.turn, now if self.holding or others.overdue else now + IDLE_STEP)
 
-    def take_over(self, lesson: Lesson, now: float) -> None:
-        """What another replica learnt, unless our own lesson is newer."""
-        self.probe = lesson.probe
-        if lesson.version <= self.version or self.holding:
-            return
-        self.limit = self.ceiling = inf if lesson.streams is None else lesson.streams
-        self.tokens = inf if lesson.tokens is None else lesson.tokens
-        self.version = lesson.version
-        self._probe_at = now + PROBE
-        self.why = "told by another replica"
+    @property
+    def _first_volley(self) -> float:
+        return max(LEAST_VOLLEY, FIRST_VOLLEY / self.parts)
+
+    def _volley_of(self, limit: float) -> float:
+        """How many may be unheard at once under a limit that has just been found, of this replica's."""
+        return max(FIRST_VOLLEY, limit / 4) / self.parts
+
+    def _halve_volley(self) -> None:
+        self.volley = max(LEAST_VOLLEY / self.parts, self.volley / 2)
 
     # --- less and more ----------------------------------------------------------------------------------
 
     def _lower(self, limit: float, now: float, *, hard: bool, why: str) -> None:
         self.limit = self.ceiling = limit
         if self.volley == inf:
-            self.volley = max(FIRST_VOLLEY, limit / 4)
+            self.volley = self._volley_of(limit)
         self._hard = hard
+        self._cuts, self._raises = self._cuts + 1, 0
+        self.why = why
+        self._note_cut(now)
+
+    def _note_cut(self, now: float) -> None:
+        """The limit was cut, here or elsewhere: the next probe is due later, once per cut."""
+        if not self.others.active or now >= self._cut + SETTLED:
+            self._probe_at = now + min(PROBE * 2.0**self._backoff, LONGEST_PROBE)
+            self._backoff = min(self._backoff + 1, 10)
         self._cut = now
         self._wins = 0
         self._probing = False
-        wait = min(PROBE * 2.0**self._backoff, LONGEST_PROBE)
-        self._backoff = min(self._backoff + 1, 10)
-        self._probe_at = now + wait
-        self.why = why
-        self.version += 1
 
     def _spared_limit(self, now: float) -> float:
         """What a volley of refusals started from: it may not cut more than half of that."""
@@ -323,37 +328,44 @@ class Learner:
     def _late(self, due: float, now: float) -> None:
         if due >= self._looked:
             self._looked = now
-            self.volley = max(LEAST_VOLLEY, self.volley / 2)
+            self._halve_volley()
 
     def _grow(self, held: int) -> None:
         """A first token in time: the cloud bears what it has."""
-        standing = self.standing
         if len(self.unheard) + 2 >= self.volley:
-            self.volley = min(self.volley + 1.0, max(FIRST_VOLLEY, self.begun / 2))
-        if not self.probe:
-            return
-        if held >= 0.8 * self.tokens:
-            self.tokens += max(1.0, held / max(1, standing))
-        if standing >= 0.8 * self.limit:
+            self.volley = min(self.volley + 1.0, max(self._first_volley, self.begun / 2))
+        if self.probe:
+            self._more(held, 1)
+
+    def _more(self, held: int, count: int) -> None:
+        """So many first tokens came in time, here or elsewhere: raise what is in use."""
+        standing, others = self.standing, self.others
+        held += others.held
+        if held >= IN_USE * self.tokens:
+            self.tokens += count * max(1.0, held / max(1, standing))
+            self._token_raises += 1
+        lead = max(LEAST_LEAD, LEAD * self.limit) if others.active else (1.0 - IN_USE) * self.limit
+        if standing >= self.limit - lead:
             if standing >= self.ceiling and self._probing:
                 self._wins += 1
                 self.ceiling = self.ceiling * min(1.0 + STRETCH * self._wins, MOST_STRETCH) + 1.0
                 self._backoff = 0
-            self._raise(1.0 if self.limit < 0.9 * self.ceiling else 0.25)
+            step = 1.0 if self.limit < 0.9 * self.ceiling else 0.25
+            self._raise(min(step * count, max(step, standing + lead - self.limit)))
 
     def _raise(self, step: float) -> None:
-        knee = inf if self.trusted else self.pace.knee
+        knee = inf if self.trusted else self.knee
         limit = min(self.limit + step, self.ceiling, max(knee, START / 2))
         if limit != self.limit:
             if int(limit) != int(self.limit):
-                self.version += 1
+                self._raises += 1
             self.why = "knee of its pace" if limit == knee else "growing" if limit < self.ceiling else self.why
             self.limit = limit
 
     def _try_more(self, now: float) -> None:
         """The limit is in use. Nobody is unheard: one more. At the ceiling: one more when a probe is due."""
         if self.limit < self.ceiling:
-            if not self.unheard:
+            if not self.unheard and not self.others.unheard:
                 self._raise(1.0)
             return
         earned = self._accepted >= EARNED or now >= self._cut + HARD_PROBE

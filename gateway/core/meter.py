@@ -285,7 +285,7 @@ class Meter:
         if now >= learner.turn:
             learner.look(now, self.held, self.in_flight >= min(self._streams, learner.cap()))
         self.cap = min(self.cap, learner.cap())
-        self.token_cap = learner.tokens
+        self.token_cap = learner.token_cap()
         turn = learner.turn
         for kind, quota in self.quotas.items():
             window = self.by_kind[kind]

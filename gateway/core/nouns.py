@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.core.lesson import Learned
+
 LimitKind = Literal["streams", "rpm", "tpm", "rps", "tps", "ramp"]
 LIMIT_KINDS: tuple[LimitKind, ...] = ("streams", "rpm", "tpm", "rps", "tps", "ramp")
 
@@ -334,28 +336,6 @@ class Shares:
     """
 
     accounts: Mapping[str, Limits | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What was learnt of one account, for the whole fleet of gateways. None: nothing, or without bound.
-
-    `version` grows with every lesson; `probe`: this replica may try for more (one of all replicas does).
-    """
-
-    streams: float | None = None
-    tokens: float | None = None
-    rpm: float | None = None
-    tpm: float | None = None
-    version: int = 0
-    probe: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What other replicas learnt. A lesson older than our own is ignored, but for its `probe`."""
-
-    accounts: Mapping[str, Lesson]
 
 
 Change = Reloaded | Advertised | Shares | Learned

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
 from gateway.core.fleet import Fleet, Path
-from gateway.core.gauges import Waits, demand, rooms
+from gateway.core.gauges import Waits, demand, rooms, used
+from gateway.core.lesson import LearntKind, Lesson, Mark
+from gateway.core.limit import Learner
 from gateway.core.meter import Meter
-from gateway.core.nouns import Demand, Lesson, Room
+from gateway.core.nouns import Demand, Room
 from gateway.core.standing import Standing
 from gateway.core.tally import Tally, Totals
 from gateway.core.waiting import Ticket
@@ -133,14 +135,20 @@ def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, 
     )
 
 
-def lessons(fleet: Fleet) -> dict[str, Lesson]:
+def lessons(fleet: Fleet, now: float) -> dict[str, Lesson]:
     """By account, where something may be learnt."""
-    found = {}
-    for name, meter in fleet.meters.items():
-        if meter.learner is not None:
-            rates = meter.bounds.learned
-            found[name] = replace(meter.learner.lesson(), rpm=rates.get("rpm"), tpm=rates.get("tpm"))
-    return found
+    return {name: _lesson(m, m.learner, now) for name, m in fleet.meters.items() if m.learner is not None}
+
+
+def _lesson(meter: Meter, learner: Learner, now: float) -> Lesson:
+    marks: dict[LearntKind, Mark] = learner.marks()
+    rpm, tpm = meter.quotas["rpm"].mark(), meter.quotas["tpm"].mark()
+    if rpm is not None:
+        marks["rpm"] = rpm
+    if tpm is not None:
+        marks["tpm"] = tpm
+    use = learner.use(now, meter.held, used(meter, "rpm", now), used(meter, "tpm", now))
+    return Lesson(marks, learner.probe, use, learner.others, learner.prober)
 
 
 def demands(fleet: Fleet, waiting: Iterable[Ticket], now: float) -> dict[str, Demand]:
