@@ -1,8 +1,8 @@
 """Shared state in Redis: standalone, Sentinel or Cluster, 6.2 or newer (7, 8, Valkey).
 
-One script call per account, all in one pipelined round trip, under one hard time-out. The script is sent by its hash
-and, to a server that does not know it, in full (that also teaches it). A server that forbids hashes gets it in full
-always. Nothing is retried here: who calls knows when.
+One script call per account, and one more where a lesson is told, all in one pipelined round trip, under one hard
+time-out. A script is sent by its hash and, to a server that does not know it, in full (that also teaches it). A server
+that forbids hashes gets it in full always. Nothing is retried here: who calls knows when.
 
     redis://[user:password@]host:port[/db]     rediss://… (TLS)     unix:///path
     redis+sentinel://[user:password@]host:port,host:port/master[/db]       rediss+sentinel://…
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -26,13 +27,30 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from gateway.core.nouns import LimitKind
+from gateway.store import lessontext
 from gateway.store.base import Grant, Report, StoreDown, Terms
 
 TIMEOUT = 0.5
 """Seconds for one round trip of everything."""
 
-SCRIPT = (files("gateway.store") / "shares.lua").read_text("utf-8")
-SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and its hash."""
+
+    text: str
+    sha: str
+
+
+def _script(name: str) -> Script:
+    text = (files("gateway.store") / name).read_text("utf-8")
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+SHARES, LESSONS = _script("shares.lua"), _script("lessons.lua")
+
+Call = tuple[Script, str, *tuple[bytes | str, ...]]
+"""A script, its key, its arguments."""
 
 
 class _Reply(msgspec.Struct):
@@ -51,9 +69,9 @@ class _Reply(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Reply)
 
 
-def key_of(account: str) -> str:
-    """The account's key: one key, one hash slot."""
-    return f"spillgate:{{{account}}}:shares"
+def key_of(account: str, what: str = "shares") -> str:
+    """The account's key: all keys of an account lie in one hash slot."""
+    return f"spillgate:{{{account}}}:{what}"
 
 
 class RedisStore:
@@ -79,15 +97,24 @@ class RedisStore:
         """The same by another clock than the server's (milliseconds, as text), to replay what has happened."""
         if not reports:
             return ()
-        calls = [(key_of(report.account), _encode(report, self._terms), clock) for report in reports]
+        calls: list[Call] = [
+            (SHARES, key_of(report.account), _encode(report, self._terms), clock) for report in reports
+        ]
+        tellings = [(i, report, report.lesson) for i, report in enumerate(reports) if report.lesson is not None]
+        for _, report, telling in tellings:
+            args = lessontext.words(report, telling, self._terms, clock)
+            calls.append((LESSONS, key_of(report.account, "lesson"), *args))
         try:
             async with asyncio.timeout(self._timeout):
                 replies = await self._ask(calls)
-            return [_grant(report, reply) for report, reply in zip(reports, replies, strict=True)]
+            grants = [_grant(report, reply) for report, reply in zip(reports, replies, strict=False)]
+            for (i, _, _), reply in zip(tellings, replies[len(reports) :], strict=True):
+                grants[i] = replace(grants[i], lesson=lessontext.told(reply))
+            return grants
         except TimeoutError:
             await self._drop()
             raise StoreDown(f"{self._where} did not answer within {self._timeout:g} s") from None
-        except (RedisError, OSError, msgspec.DecodeError) as error:
+        except (RedisError, OSError, ValueError) as error:
             await self._drop()
             raise StoreDown(f"{self._where}: {type(error).__name__}: {error}") from error
         except BaseException:
@@ -100,35 +127,34 @@ class RedisStore:
 
     # --- one round trip ---------------------------------------------------------------------------------
 
-    async def _ask(self, calls: list[tuple[str, bytes, str]]) -> list[Any]:
+    async def _ask(self, calls: list[Call]) -> list[Any]:
         if self._client is None:
             self._client = connect(self._url, self._timeout)
         replies: list[Any] = [NoScriptError()] * len(calls)
         if self._by_hash:
-            replies = await self._send("evalsha", SHA, calls)
+            replies = await self._send("evalsha", calls)
             if any(_forbidden(reply) for reply in replies):
                 self._by_hash = False
         again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError) or _forbidden(reply)]
         if again:
-            for i, reply in zip(again, await self._send("eval", SCRIPT, [calls[i] for i in again]), strict=True):
+            for i, reply in zip(again, await self._send("eval", [calls[i] for i in again]), strict=True):
                 replies[i] = reply
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         return replies
 
-    async def _send(self, verb: str, what: str, calls: list[tuple[str, bytes, str]]) -> list[Any]:
+    async def _send(self, verb: str, calls: list[Call]) -> list[Any]:
         self.calls += len(calls)
+        words = [(script.sha if verb == "evalsha" else script.text, 1, *rest) for script, *rest in calls]
         client = self._client
         if isinstance(client, RedisCluster):
             # Slots differ: one call each, all under way at once.
             ask = getattr(client, verb)
-            return await asyncio.gather(
-                *(cast("Awaitable[Any]", ask(what, 1, *call)) for call in calls), return_exceptions=True
-            )
+            return await asyncio.gather(*(cast("Awaitable[Any]", ask(*call)) for call in words), return_exceptions=True)
         pipe = client.pipeline(transaction=False)
-        for call in calls:
-            getattr(pipe, verb)(what, 1, *call)
+        for call in words:
+            getattr(pipe, verb)(*call)
         return cast("list[Any]", await pipe.execute(raise_on_error=False))
 
     async def _drop(self) -> None:

@@ -121,12 +121,12 @@ class Sharer:
     async def _rest(self) -> None:
         """Until the next exchange is due, or sooner if nudged."""
         while (pause := min(TICK, self._book.next_at() - _now())) > 0:
-            self._nudged.clear()
             try:
                 async with asyncio.timeout(pause):
                     await self._nudged.wait()
             except TimeoutError:
                 break
+            self._nudged.clear()
             for account in self._hungry:
                 self._book.nudge(account)
             self._hungry.clear()
