@@ -21,8 +21,8 @@ class Knowledge:
 
     __slots__ = (
         "_anchoring", "_cuts", "_hard", "_knee_told", "_last_begun", "_raises", "_token_raises", "begins", "begun",
-        "ceiling", "ends", "holding", "limit", "others", "pace", "probe", "prober", "timely", "tokens", "unheard",
-        "why",
+        "ceiling", "ends", "gaps", "holding", "limit", "others", "pace", "probe", "prober", "samples", "timely",
+        "tokens", "unheard", "why",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -35,7 +35,8 @@ class Knowledge:
         self.limit = self.tokens = self.ceiling = inf
         self.why = ""
         self.holding = False
-        self.begins = self.timely = self.ends = 0
+        self.begins = self.timely = self.ends = self.samples = 0
+        self.gaps = 0.0
         self._anchoring = True
         self._hard = False
         self._knee_told = inf
@@ -111,7 +112,7 @@ class Knowledge:
     def use(self, now: float, held: int, rpm: float, tpm: float) -> Use:
         """What this replica has in flight, for the others."""
         rows = (self.begun, len(self.unheard), self.overdue(now), held, self.begins, self.timely, self.ends)
-        return Use(*rows, round(rpm), round(tpm))
+        return Use(*rows, round(rpm), round(tpm), self.samples, int(self.gaps * 1e6))
 
     def hear(self, lesson: Lesson) -> bool:
         """Who probes, what the others have in flight, and tokens. True when the limit in streams is news."""

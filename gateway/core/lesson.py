@@ -65,6 +65,7 @@ class Use:
     begins, timely    first tokens since it started, and those of them that came in time
     ends              streams that have ended since it started
     rpm, tpm          requests, tokens of the last minute
+    samples, gaps     how often the time per token was measured since it started, and the sum, in microseconds
     """
 
     begun: int = 0
@@ -76,6 +77,8 @@ class Use:
     ends: int = 0
     rpm: int = 0
     tpm: int = 0
+    samples: int = 0
+    gaps: int = 0
 
     @property
     def streams(self) -> int:
@@ -87,7 +90,7 @@ class Use:
 class Others:
     """What the other replicas have in flight, as they told lately; `active` of them have any.
 
-    The first group is added up; `begins`, `timely` and `ends` are what happened since the last news.
+    What is at this moment is added up; of what counts since the start, it is what happened since the last news.
     """
 
     active: int = 0
@@ -100,6 +103,8 @@ class Others:
     begins: int = 0
     timely: int = 0
     ends: int = 0
+    samples: int = 0
+    gaps: int = 0
 
     @property
     def streams(self) -> int:
@@ -118,7 +123,7 @@ def others(before: Mapping[str, Use], now: Mapping[str, Use]) -> Others:
         *(_sum(getattr(use, name) for use in now.values())
           for name in ("begun", "unheard", "overdue", "held", "rpm", "tpm")),
         *(_sum(max(0, getattr(use, name) - getattr(old, name)) for old, use in known)
-          for name in ("begins", "timely", "ends")),
+          for name in ("begins", "timely", "ends", "samples", "gaps")),
     )  # fmt: skip
 
 

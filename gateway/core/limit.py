@@ -32,6 +32,7 @@ from math import inf
 from gateway.core.knowledge import START, START_TOKENS, Knowledge
 from gateway.core.lesson import Lesson
 from gateway.core.nouns import Learn
+from gateway.core.pace import ANCHOR
 
 LEAST_VOLLEY, FIRST_VOLLEY = 2.0, 8.0
 FEW, FEW_SHARE = 2, 0.03
@@ -49,7 +50,7 @@ EARNED = 500
 STRETCH, MOST_STRETCH = 0.03, 1.2
 IN_USE = 0.8
 """A limit of which this share is in flight is in use."""
-LEAD, LEAST_LEAD = 0.08, 3.0
+LEAD, LEAST_LEAD = 0.04, 2.0
 """By how much a limit that several replicas use may lead what they have in flight: shares follow late, and as many
 streams are sent at once."""
 SETTLED = 1.0
@@ -180,9 +181,14 @@ class Learner(Knowledge):
 
     def gap(self, streams: float, seconds: float, now: float) -> None:
         """Seconds per token of one stream, lately, while so many ran."""
-        pace = self.pace
         if self.holding:
             return
+        self.samples += 1
+        self.gaps += seconds
+        self._paced(streams, seconds, now)
+
+    def _paced(self, streams: float, seconds: float, now: float) -> None:
+        pace = self.pace
         pace.add(streams, seconds)
         if not self.trusted and pace.knee < self.limit and self.probe and now >= self._looked_at_pace + 1.0:
             self._looked_at_pace = now
@@ -271,7 +277,7 @@ class Learner(Knowledge):
 
     def take_over(self, lesson: Lesson, held: int, now: float) -> None:
         """What other replicas learnt, and what they have in flight beside the `held` tokens here."""
-        cuts, others = self._cuts, lesson.others
+        cuts, parts, others = self._cuts, self.parts, lesson.others
         if self.hear(lesson):
             self._probing = False
             if self.volley == inf:
@@ -279,12 +285,17 @@ class Learner(Knowledge):
             if self._cuts > cuts:
                 self._note_cut(now)
             self._probe_at = max(self._probe_at, now + PROBE)
+        if self.parts > parts:
+            self.volley = max(1.0, self.volley * parts / self.parts)
         self._accepted += others.begins
         if self.holding:
             self._began += others.begins
             self._ended += others.ends
-        elif others.timely and self.probe and self.limit < inf and not self._anchoring:
-            self._more(held, others.timely)
+        else:
+            for _ in range(min(others.samples, ANCHOR)):
+                self._paced(self.running, others.gaps / others.samples / 1e6, now)
+            if others.timely and self.probe and self.limit < inf and not self._anchoring:
+                self._more(held, others.timely)
         self.turn = min(self.turn, now if self.holding or others.overdue else now + IDLE_STEP)
 
     @property
@@ -296,7 +307,7 @@ class Learner(Knowledge):
         return max(FIRST_VOLLEY, limit / 4) / self.parts
 
     def _halve_volley(self) -> None:
-        self.volley = max(LEAST_VOLLEY / self.parts, self.volley / 2)
+        self.volley = max(1.0, LEAST_VOLLEY / self.parts, self.volley / 2)
 
     # --- less and more ----------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class Sharing:
         if lapsed := self._lessons.lapse(lessons, now):
             self._desk.apply(Learned(lapsed))
         for account in self._lessons.news(lessons):
-            self.sharer.nudge(account)
+            self.sharer.nudge(account, news=True)
         self.refresh(now)
 
     def tell(self, reports: Sequence[Report]) -> Sequence[Report]:
@@ -96,9 +96,15 @@ class Sharing:
         return self._lessons.tell(reports, self._desk.dispatcher.lessons(now), now)
 
     def told(self, reports: Sequence[Report], grants: Sequence[Grant]) -> None:
-        """Take over what others learnt, and what they have in flight."""
-        if lessons := self._lessons.told(reports, grants, self._desk.clock()):
+        """Take over what others learnt, and what they have in flight. A limit that is news is reported soon."""
+        now = self._desk.clock()
+        before = self._desk.dispatcher.lessons(now)
+        lessons = self._lessons.told(reports, grants, now)
+        if lessons:
             self._desk.apply(Learned(lessons))
+        for name, lesson in lessons.items():
+            if name in before and lesson.marks != before[name].marks:
+                self.sharer.nudge(name, news=True)
 
     def refresh(self, now: float) -> None:
         """Tell the dispatcher what holds at `now`, and the desk when that changes by itself."""

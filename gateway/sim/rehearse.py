@@ -132,7 +132,7 @@ class Watch:
         """Time has passed."""
 
 
-class _Shell:
+class Shell:
     """Carries out verdicts on a stage, at the times it is told."""
 
     def __init__(self, plan: Plan, stage: Stage, seed: int, watch: Watch) -> None:
@@ -299,7 +299,7 @@ def rehearse(
     """
     watch = watch or Watch()
     stage = Stage(fleet, outages, seed, steps)
-    shell = _Shell(plan, stage, seed, watch)
+    shell = Shell(plan, stage, seed, watch)
     coming = deque(needs)
     now, tick = 0.0, watch.every
     while (coming or shell.running or shell.waiting) and now < until:

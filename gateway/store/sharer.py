@@ -46,7 +46,7 @@ class Sharer:
         self._apply = apply
         self._witness = witness
         self._nudged = asyncio.Event()
-        self._hungry: set[str] = set()
+        self._hungry: dict[str, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._down = False
         self._looking: asyncio.Task[None] | None = None
@@ -62,10 +62,13 @@ class Sharer:
         for task in self._tasks:
             task.add_done_callback(_tell_if_it_broke)
 
-    def nudge(self, account: str) -> None:
-        """A request found no room in this account's share: exchange soon. Cheap; may be called for every request."""
-        if account not in self._hungry:
-            self._hungry.add(account)
+    def nudge(self, account: str, *, news: bool = False) -> None:
+        """A request found no room in this account's share: exchange soon. Cheap; may be called for every request.
+
+        `news`: the account's limit is another.
+        """
+        if account not in self._hungry or news:
+            self._hungry[account] = news
             self._nudged.set()
 
     def health(self) -> Health:
@@ -127,8 +130,8 @@ class Sharer:
             except TimeoutError:
                 break
             self._nudged.clear()
-            for account in self._hungry:
-                self._book.nudge(account)
+            for account, news in self._hungry.items():
+                self._book.nudge(account, news=news)
             self._hungry.clear()
 
     def _note(self, state: RetryCallState) -> None:
