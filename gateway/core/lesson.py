@@ -55,6 +55,11 @@ def join(one: Marks, other: Marks) -> dict[LearntKind, Mark]:
     return found
 
 
+def ranks(marks: Marks) -> dict[LearntKind, tuple[int, int, float]]:
+    """What tells whether two sets of marks say the same."""
+    return {kind: mark.rank for kind, mark in marks.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """What one replica has at an account.

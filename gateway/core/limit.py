@@ -245,7 +245,8 @@ class Learner(Knowledge):
         self._held_at = now
         self._ran = self.begun + self.others.begun
         self._began = self._ended = 0
-        self._scout_at = now + SCOUT * 2.0**self._scouts
+        # Only who sent them can find out; several who wait in the same queue do not try as often as one would.
+        self._scout_at = now + SCOUT * 2.0**self._scouts * self.parts
         self.why = "queue in the cloud"
         self.volley = min(self.volley, self._first_volley)
 
@@ -267,7 +268,7 @@ class Learner(Knowledge):
 
     def _scout(self, now: float) -> None:
         """Now and then one more in spite of the queue: if it begins before those, they were lost and not queued."""
-        if not self.holding or now < self._scout_at:
+        if not self.holding or now < self._scout_at or not self.overdue(now):
             return
         self._scouts += 1
         self.holding = False

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
-from gateway.core.lesson import Learned
+from gateway.core.lesson import Learned, ranks
 from gateway.core.nouns import LIMIT_KINDS, Account, LimitKind, Limits, Plan, Shares
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.live import Live
@@ -50,12 +50,14 @@ class Classroom:
 class Sharing:
     """One per replica, on the loop of its desk. `start` never waits; `aclose` gives back what is not used."""
 
-    def __init__(self, desk: Desk, live: Live, store: Store, *, replicas: int, terms: Terms | None = None) -> None:
+    def __init__(
+        self, desk: Desk, live: Live, store: Store, *, replicas: int, terms: Terms | None = None, name: str = ""
+    ) -> None:
         self._desk = desk
         self._live = live
         self._standings: Mapping[str, Standing] = {}
         self._told: dict[str, Limits] = {}
-        self.replica = secrets.token_hex(6)
+        self.replica = name or secrets.token_hex(6)
         terms = terms or Terms()
         self._lessons = LessonBook(self.replica, terms)
         book = ShareBook(self.replica, terms, desk.loop.time(), replicas)
@@ -103,7 +105,7 @@ class Sharing:
         if lessons:
             self._desk.apply(Learned(lessons))
         for name, lesson in lessons.items():
-            if name in before and lesson.marks != before[name].marks:
+            if name in before and ranks(lesson.marks) != ranks(before[name].marks):
                 self.sharer.nudge(name, news=True)
 
     def refresh(self, now: float) -> None:

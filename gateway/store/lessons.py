@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from gateway.core.lesson import NOBODY, LearntKind, Lesson, Marks, Others, Use, others
+from gateway.core.lesson import NOBODY, LearntKind, Lesson, Others, Use, others
+from gateway.core.lesson import ranks as ranks_of
 from gateway.store.base import Grant, Report, Telling, Terms
 
 RENEW = 0.6
@@ -78,7 +79,7 @@ class LessonBook:
             page.prober = told.prober
             rows = {name: use for name, use in told.rows.items() if name != self.me}
             page.others, page.rows, page.heard_at = others(page.rows, rows), rows, now
-            self._note(page, _ranks(told.marks), now)
+            self._note(page, ranks_of(told.marks), now)
             found[report.account] = Lesson(told.marks, now < page.probe_until, others=page.others, prober=page.prober)
         return found
 
@@ -87,7 +88,7 @@ class LessonBook:
         return [
             name
             for name, lesson in lessons.items()
-            if (page := self._pages.get(name)) is not None and _ranks(lesson.marks) != page.ranks
+            if (page := self._pages.get(name)) is not None and ranks_of(lesson.marks) != page.ranks
         ]
 
     def lapse(self, lessons: Mapping[str, Lesson], now: float) -> dict[str, Lesson]:
@@ -113,7 +114,7 @@ class LessonBook:
         if lesson is None:
             return report
         page = self._pages.setdefault(report.account, _Page())
-        use, ranks = lesson.use, _ranks(lesson.marks)
+        use, ranks = lesson.use, ranks_of(lesson.marks)
         if use.streams:
             page.busy_at = now
         self._note(page, ranks, now, told=False)
@@ -142,7 +143,3 @@ class LessonBook:
             page.stirred = now
         if told:
             page.ranks = ranks
-
-
-def _ranks(marks: Marks) -> Rank:
-    return {kind: mark.rank for kind, mark in marks.items()}

@@ -60,12 +60,14 @@ class Watching(Watch):
 class Replica:
     """One process: everything but the sockets."""
 
-    def __init__(self, plan: Plan, stage: Stage, seed: int, watch: Watch, store: MemoryStore, expected: int) -> None:
+    def __init__(
+        self, plan: Plan, stage: Stage, seed: int, watch: Watch, store: MemoryStore, expected: int, name: str
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.shell = Shell(plan, stage, seed, watch)
         self.desk = Desk(self.shell.dispatcher, loop.time)
         live = Live(_no_lines)
-        self.sharing = Sharing(self.desk, live, store, replicas=expected)
+        self.sharing = Sharing(self.desk, live, store, replicas=expected, name=name)
         before = asyncio.all_tasks()
         self.sharing.start()
         self._tasks = asyncio.all_tasks() - before
@@ -137,7 +139,7 @@ class Drama:
     def join(self) -> Replica:
         """One more replica."""
         number = len(self.replicas)
-        replica = Replica(self.plan, self.stage, self.seed + number, self.watch, self.store, self.count)
+        replica = Replica(self.plan, self.stage, self.seed + number, self.watch, self.store, self.count, f"r{number}")
         self.replicas.append(replica)
         return replica
 
@@ -152,7 +154,8 @@ class Drama:
         tick = self.every
         while self.now < self.until:
             at = min(coming[0].at if coming else inf, self.stage.next(), self.now + STRIDE)
-            await asyncio.sleep(max(0.0, at - self.now))
+            # Not less than the loop's own resolution: two that sleep for less keep each other's time from passing.
+            await asyncio.sleep(max(1e-6, at - self.now) if at > self.now else 0)
             self.now = now = loop.time()
             self._events(now)
             while coming and coming[0].at <= now:
