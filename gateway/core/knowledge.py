@@ -20,9 +20,9 @@ class Knowledge:
     """Numbers, their marks, and what is in flight here and elsewhere. The law that changes them is `limit`."""
 
     __slots__ = (
-        "_anchoring", "_cuts", "_hard", "_knee_told", "_last_begun", "_raises", "_token_raises", "begins", "begun",
-        "ceiling", "ends", "gaps", "holding", "limit", "others", "pace", "probe", "prober", "samples", "timely",
-        "tokens", "unheard", "why",
+        "_anchoring", "_cuts", "_hard", "_knee_told", "_last_begun", "_raises", "_token_raises", "_told", "begins",
+        "begun", "ceiling", "ends", "gaps", "holding", "limit", "others", "pace", "probe", "prober", "samples",
+        "timely", "tokens", "unheard", "why",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Knowledge:
         self.gaps = 0.0
         self._anchoring = True
         self._hard = False
-        self._knee_told = inf
+        self._knee_told = self._told = inf
         self._cuts = self._raises = self._token_raises = self._last_begun = 0
 
     # --- in flight --------------------------------------------------------------------------------------
@@ -59,8 +59,10 @@ class Knowledge:
     @property
     def calm(self) -> bool:
         """Is so little in flight that what a first token takes now is what it takes at least?"""
-        standing = self.standing
-        return standing <= 2 or (len(self.unheard) + self.others.unheard <= 1 and standing < 0.5 * self.limit)
+        standing, others = self.standing, self.others
+        if others.active and (self.holding or standing >= 0.5 * self._told):
+            return False  # who has few streams of many sees little of a queue
+        return standing <= 2 or (len(self.unheard) + others.unheard <= 1 and standing < 0.5 * self.limit)
 
     def overdue(self, now: float) -> int:
         """Streams from here that wait for their first token in vain, all of them sent after whoever began last."""

@@ -62,7 +62,7 @@ class Learner(Knowledge):
 
     __slots__ = (
         "_accepted", "_anchor_by", "_backoff", "_began", "_cut", "_ended", "_forsaken", "_grown", "_held_at", "_looked",
-        "_looked_at_pace", "_probe_at", "_probing", "_ran", "_scout_at", "_scouts", "_spared", "_told", "_wins",
+        "_looked_at_pace", "_probe_at", "_probing", "_ran", "_scout_at", "_scouts", "_spared", "_wins",
         "trusted", "turn", "volley",
     )  # fmt: skip
 
