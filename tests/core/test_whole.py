@@ -181,7 +181,11 @@ def test_the_pace_is_measured_by_all() -> None:
     for place in range(4):
         told(learner, 10.0 + 2 * place, active=1, begun=50, samples=99, gaps=99 * 70_000)
     assert learner.limit == pytest.approx(31.6, rel=0.02)
-    assert learner.marks()["streams"].cuts > 0
+    cuts = learner.marks()["streams"].cuts
+    assert cuts > 0
+    learner.limit = 31.9
+    told(learner, 30.0, active=1, begun=50, samples=9, gaps=9 * 70_000)
+    assert (learner.limit < 31.9, learner.marks()["streams"].cuts) == (True, cuts), "less than a stream is no news"
     other = Learner("beyond", 400)
     for place in range(9):
         told(other, place, probe=False, active=1, begun=4 if place < 2 else 50, samples=ANCHOR,
