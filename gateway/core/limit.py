@@ -50,7 +50,7 @@ EARNED = 500
 STRETCH, MOST_STRETCH = 0.03, 1.2
 IN_USE = 0.8
 """A limit of which this share is in flight is in use."""
-LEAD, LEAST_LEAD = 0.04, 2.0
+LEAD, LEAST_LEAD = 0.02, 1.0
 """By how much a limit that several replicas use may lead what they have in flight: shares follow late, and as many
 streams are sent at once."""
 SETTLED = 1.0
