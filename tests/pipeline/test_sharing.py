@@ -117,7 +117,7 @@ def test_an_account_that_a_reload_brings_gets_nothing_before_its_share(run: Run,
 
 
 def test_an_account_of_which_nothing_is_declared_starts_at_eight_for_all_together(run: Run, house: Any) -> None:
-    unknown = MORE.replace(', limits: {streams: 3}}\npolicies', "}\npolicies")
+    unknown = MORE.replace(", limits: {streams: 3}}\npolicies", "}\npolicies")
     assert unknown != MORE
 
     async def scenario() -> None:
