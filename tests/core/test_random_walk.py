@@ -7,6 +7,7 @@ minute by looking at all of it.
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -338,16 +339,13 @@ class Walk(RuleBasedStateMachine):
         probe=st.booleans(),
         others=st.sampled_from([Others(), Others(2, 2, 1, 0, 900, 3, 4000, 1, 1, 1), Others(1, 1, 4, overdue=3)]),
     )
-    def learn_from_others(
-        self, account: str, streams: float | None, rpm: float | None, newer: int, probe: bool, others: Others
-    ) -> None:
+    def learn_from_others(self, account: str, streams: Any, rpm: Any, newer: int, probe: bool, others: Others) -> None:
         lessons = self.dispatcher.lessons(self.now)
         assert set(lessons) == (set(WIDE) if self.learn == "within" else set())
         mine = lessons[account].marks if account in lessons else {}
-        marks: dict[LearntKind, Mark] = {"tokens": Mark(9e4, 0, 1)}
-        for kind, limit in (("streams", streams), ("rpm", rpm)):
-            if limit is not None:
-                marks[kind] = Mark(limit, max(0, mine[kind].cuts + newer if kind in mine else newer))  # type: ignore[index]
+        told: list[tuple[LearntKind, float | None]] = [("streams", streams), ("rpm", rpm)]
+        cuts = {kind: max(0, newer + (mine[kind].cuts if kind in mine else 0)) for kind, _ in told}
+        marks = {kind: Mark(limit, cuts[kind]) for kind, limit in told if limit is not None}
         self.dispatcher.apply(Learned({account: Lesson(marks, probe, others=others)}), self.now)
         self.call_due()
 
