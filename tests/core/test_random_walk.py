@@ -342,9 +342,9 @@ class Walk(RuleBasedStateMachine):
     def learn_from_others(self, account: str, streams: Any, rpm: Any, newer: int, probe: bool, others: Others) -> None:
         lessons = self.dispatcher.lessons(self.now)
         assert set(lessons) == (set(WIDE) if self.learn == "within" else set())
-        mine = lessons[account].marks if account in lessons else {}
-        told: list[tuple[LearntKind, float | None]] = [("streams", streams), ("rpm", rpm)]
-        cuts = {kind: max(0, newer + (mine[kind].cuts if kind in mine else 0)) for kind, _ in told}
+        mine = lessons.get(account, Lesson()).marks
+        told: tuple[tuple[LearntKind, float | None], ...] = (("streams", streams), ("rpm", rpm))
+        cuts = {kind: max(0, newer + mine.get(kind, Mark(0.0)).cuts) for kind, _ in told}
         marks = {kind: Mark(limit, cuts[kind]) for kind, limit in told if limit is not None}
         self.dispatcher.apply(Learned({account: Lesson(marks, probe, others=others)}), self.now)
         self.call_due()

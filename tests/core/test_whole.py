@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.dispatcher import Dispatcher
+from gateway.core.gauges import whole_of
 from gateway.core.lesson import Learned, Lesson, Mark, Others, Use, join, others, ranks
 from gateway.core.limit import ANCHOR_TIME, EARNED, FIRST_VOLLEY, SCOUT, Learner
-from gateway.core.nouns import Limited, Limits
+from gateway.core.nouns import Limited, Limits, Shares
 from gateway.core.pace import ANCHOR
 from gateway.core.quota import PATIENCE, Quota
 from gateway.core.window import REQUESTS, Window
@@ -98,16 +99,18 @@ def test_a_refusal_says_what_the_whole_account_may_have() -> None:
 def test_only_the_prober_grows_and_it_counts_what_others_saw_begin_in_time() -> None:
     learner = anchored()
     told(learner, active=1, begun=19, timely=2)
-    assert learner.limit == 22
+    assert learner.limit == 21
     told(learner, active=1, begun=19, timely=9)
     told(learner, active=1, begun=19, timely=9)
-    assert learner.limit == 23, "no further ahead of what is in flight than shares can follow"
-    told(learner, probe=False, active=1, begun=22, timely=5)
+    assert learner.limit == 22, "no further ahead of what is in flight than shares can follow"
+    told(learner, probe=False, active=1, begun=21, timely=5)
     running(learner, 2, first=1)
     learner.look(9.0, 0, True)
-    assert learner.limit == 23
+    assert learner.limit == 22
     told(learner, active=1, begun=3, timely=5)
-    assert learner.limit == 23, "not in use"
+    assert learner.limit == 22, "not in use"
+    told(learner, active=1, begun=99, timely=5)
+    assert learner.limit == 27, "those that were in flight before it was cut, say"
 
 
 def test_somebody_idle_sees_through_others_that_the_limit_is_in_use() -> None:
@@ -243,10 +246,17 @@ def test_a_view_tells_who_probes_and_what_is_in_flight_elsewhere(world: Any) -> 
     dispatcher = learning(world, a=Limits(streams=9, rpm=60))
     seen = account(dispatcher, 0.0)
     assert (seen.probes, seen.prober, seen.elsewhere) == (True, "", 0)
-    dispatcher.apply(Learned({"a": Lesson({"streams": Mark(5.0, 1)}, False, others=Others(1, 3), prober="b")}), 0.0)
+    dispatcher.apply(
+        Learned({"a": Lesson({"streams": Mark(5.0, 1, why="growing")}, False, others=Others(1, 3), prober="b")}), 0.0
+    )
     seen = account(dispatcher, 0.0)
     assert (seen.probes, seen.prober, seen.elsewhere) == (False, "b", 3)
     assert {(s.kind, s.source): s.limit for s in seen.said} == {
         ("streams", "declared"): 9, ("streams", "learned"): 5, ("rpm", "declared"): 60,
     }  # fmt: skip
+    assert whole_of(dispatcher.meters["a"], "streams") == 5
+    dispatcher.apply(Shares({"a": Limits(streams=1)}), 0.0)
+    world.go(dispatcher)
+    assert dispatcher.explain(world.request(), 0.0)[0].why_not == ("streams 1 of 1, a share of 5, learnt: growing",)
+    assert whole_of(learning(world, a=Limits()).meters["a"], "streams") == 8
     assert seen.rooms[0].limit == 2
