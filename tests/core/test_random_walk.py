@@ -342,10 +342,9 @@ class Walk(RuleBasedStateMachine):
     def learn_from_others(self, account: str, streams: Any, rpm: Any, newer: int, probe: bool, others: Others) -> None:
         lessons = self.dispatcher.lessons(self.now)
         assert set(lessons) == (set(WIDE) if self.learn == "within" else set())
+        told: dict[LearntKind, Any] = {"streams": streams, "rpm": rpm}
         mine = lessons.get(account, Lesson()).marks
-        told: tuple[tuple[LearntKind, float | None], ...] = (("streams", streams), ("rpm", rpm))
-        cuts = {kind: max(0, newer + mine.get(kind, Mark(0.0)).cuts) for kind, _ in told}
-        marks = {kind: Mark(limit, cuts[kind]) for kind, limit in told if limit is not None}
+        marks = {k: Mark(x, max(0, newer + mine.get(k, Mark(0.0)).cuts)) for k, x in told.items() if x is not None}
         self.dispatcher.apply(Learned({account: Lesson(marks, probe, others=others)}), self.now)
         self.call_due()
 
