@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from gateway.core.budget import Budgets
 from gateway.core.choose import PICKS, Pick, Seat, Shy
+from gateway.core.crowd import Crowd
 from gateway.core.estimate import Estimate
+from gateway.core.fair import Pool
 from gateway.core.meter import Meter
 from gateway.core.nouns import Backend, Plan, Policy, Request, RetryRules, Tier
 from gateway.core.standing import Standing
@@ -59,7 +61,7 @@ class Path:
 class Route:
     """One model under its policy."""
 
-    __slots__ = ("_paths", "_tiers", "budgets", "conditional", "estimate", "model", "path", "policy", "waiting")
+    __slots__ = ("_paths", "_tiers", "budgets", "conditional", "crowd", "estimate", "model", "path", "policy", "pool")
 
     def __init__(
         self,
@@ -68,12 +70,14 @@ class Route:
         tiers: list[tuple[Tier, tuple[Seat, ...]]],
         budgets: Budgets,
         estimate: Estimate,
+        pool: Pool,
     ) -> None:
         self.model = model
         self.policy = policy
         self.budgets = budgets
         self.estimate = estimate
-        self.waiting = 0
+        self.pool = pool
+        self.crowd = Crowd()
         self._tiers = tiers
         self._paths: dict[tuple[int, Shy], Path] = {}
         self.conditional = any(tier.when is not None for tier in policy.tiers)
@@ -124,7 +128,7 @@ class Route:
 class Fleet:
     """Meters by account, standings by backend, routes by the name that apps ask for."""
 
-    __slots__ = ("_budgets", "_estimates", "meters", "plan", "routes", "standings")
+    __slots__ = ("_budgets", "_estimates", "_pools", "meters", "plan", "routes", "standings")
 
     def __init__(self, plan: Plan) -> None:
         self.meters: dict[str, Meter] = {}
@@ -132,6 +136,7 @@ class Fleet:
         self.routes: dict[str, Route] = {}
         self._budgets: dict[str, Budgets] = {}
         self._estimates: dict[str, Estimate] = {}
+        self._pools: dict[str, Pool] = {}
         self.load(plan, 0.0)
 
     def __repr__(self) -> str:
@@ -151,6 +156,7 @@ class Fleet:
             self._budgets[policy.name] = budgets
         self._allow_retries(plan)
         self._estimates = {name: self._estimates.get(name) or Estimate() for name in plan.models}
+        self._load_pools(plan)
         self.routes = {name: self._route(name, plan) for name in plan.models}
         for name, model in plan.models.items():
             for alias in model.aliases:
@@ -195,6 +201,20 @@ class Fleet:
             if not standing.in_flight and now - standing.retired > MEMORY:
                 del self.standings[name]
 
+    def _load_pools(self, plan: Plan) -> None:
+        """Tie together the accounts that one model may use. A pool that persists in part keeps its counters."""
+        group = {name: {name} for name in plan.accounts}
+        for model in plan.models:
+            tied = set().union(*(group[account] for account in _accounts(plan, model)))
+            group.update(dict.fromkeys(tied, tied))
+        old, self._pools = self._pools, {}
+        for tied in group.values():
+            if not tied <= self._pools.keys():
+                kept = [old[name] for name in sorted(tied) if name in old and old[name] not in self._pools.values()]
+                pool = kept[0] if kept else Pool()
+                pool.weigh(plan.weights)
+                self._pools |= dict.fromkeys(tied, pool)
+
     def _route(self, name: str, plan: Plan) -> Route:
         policy = plan.policies[plan.models[name].policy]
         tiers = []
@@ -205,7 +225,15 @@ class Fleet:
                 if name in _serves(plan.backends[backend])
             )
             tiers.append((tier, seats))
-        return Route(name, policy, tiers, self._budgets[policy.name], self._estimates[name])
+        pool = next((self._pools[account] for account in _accounts(plan, name)), None) or Pool()
+        return Route(name, policy, tiers, self._budgets[policy.name], self._estimates[name], pool)
+
+
+def _accounts(plan: Plan, model: str) -> list[str]:
+    """The accounts that one model's requests may use."""
+    tiers = plan.policies[plan.models[model].policy].tiers
+    used = [plan.backends[name] for tier in tiers for name in tier.backends]
+    return [backend.account for backend in used if model in backend.serves]
 
 
 def _serves(backend: Backend) -> frozenset[str]:

@@ -100,10 +100,11 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class QueueRules:
-    """How long (seconds) and how many may wait. `max_wait` 0 means: never wait, refuse."""
+    """How long (seconds), how many, and how many bytes of prompts may wait. `max_wait` 0: never wait, refuse."""
 
     max_wait: float = 20.0
     max_length: int = 1000
+    max_bytes: int = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +165,17 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One compiled configuration document, as far as the dispatcher is concerned."""
+    """One compiled configuration document, as far as the dispatcher is concerned.
+
+    `weights`: by tenant, his share when tenants compete; who is not named has 1.
+    """
 
     models: Mapping[str, Model]
     backends: Mapping[str, Backend]
     accounts: Mapping[str, Account]
     policies: Mapping[str, Policy]
     version: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
