@@ -28,8 +28,8 @@ class Ticket:
 
     __slots__ = (
         "answer", "attempt", "barred", "begun", "beside", "budget", "charged", "flowed", "key", "lease", "path",
-        "probe", "prompt", "queued", "request", "route", "seat", "seq", "share", "shy", "told", "total", "trial", "unspent",
-        "until", "waited",
+        "probe", "prompt", "queued", "request", "route", "seat", "seq", "share", "shy", "told", "total", "trial",
+        "unspent", "until", "waited",
     )  # fmt: skip
 
     lease: Lease

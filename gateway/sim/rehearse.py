@@ -48,6 +48,7 @@ from gateway.sim.score import Record, Terms
 from gateway.sim.stage import Stage, Step
 
 MODEL = "deepseek-r2"
+EVERYBODY = "everybody"
 REPORT_EVERY = 64
 """tokens between two reports of progress, as live"""
 REPORT_AFTER = 0.5
@@ -69,6 +70,7 @@ def plan_of(
     breaker: BreakerRules | None = None,
     limits: Mapping[str, Limits] | None = None,
     learn: Learn = "off",
+    weights: Mapping[str, float] | None = None,
 ) -> Plan:
     """One tier over the whole fleet, every limit declared truly unless `limits` says otherwise."""
     declared = limits or {}
@@ -84,6 +86,7 @@ def plan_of(
             for profile in fleet.clouds
         },
         policies={policy.name: policy},
+        weights=weights or {},
     )
 
 
@@ -127,7 +130,8 @@ class Watch:
 class _Shell:
     """Carries out verdicts on a stage, at the times it is told."""
 
-    def __init__(self, plan: Plan, stage: Stage, seed: int, watch: Watch) -> None:
+    def __init__(self, plan: Plan, stage: Stage, seed: int, watch: Watch, fair: bool) -> None:
+        self._fair = fair
         self.watch = watch
         self.dispatcher = Dispatcher(plan, Random(seed))
         self.records: list[Record] = []
@@ -138,9 +142,9 @@ class _Shell:
     def arrive(self, need: Need, now: float) -> None:
         request = Request(
             id=str(need.id),
-            tenant="demo",
+            tenant=need.tenant if self._fair else EVERYBODY,
             model=MODEL,
-            class_="standard",
+            class_=need.class_ if self._fair else "standard",
             prompt_bytes=need.prompt * 4,
             max_tokens=need.answer,
             stream=need.stream,
@@ -250,14 +254,16 @@ def rehearse(
     steps: tuple[Step, ...] = (),
     watch: Watch | None = None,
     until: float = inf,
+    fair: bool = True,
 ) -> Rehearsal:
     """Run a demand through a dispatcher with this plan. Backends must be named like the fleet's clouds.
 
     `steps` change clouds on the way; `watch` sees everything; the run breaks off at `until` if it has not ended.
+    `fair` False is a control: all ask as one tenant, and among one tenant's requests it is first come first served.
     """
     watch = watch or Watch()
     stage = Stage(fleet, outages, seed, steps)
-    shell = _Shell(plan, stage, seed, watch)
+    shell = _Shell(plan, stage, seed, watch, fair)
     coming = deque(needs)
     now, tick = 0.0, watch.every
     while (coming or shell.running or shell.waiting) and now < until:
