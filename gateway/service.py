@@ -69,6 +69,7 @@ class Call:
         "headers",
         "id",
         "key",
+        "max_wait",
         "model",
         "on_end",
         "policy",
@@ -101,6 +102,8 @@ class Call:
         self.model = ""
         self.policy = ""
         self.attempts: list[Attempt] = []
+        self.max_wait: float | None = None
+        """seconds from `received` within which the client wants it to be under way; None: as the policy says"""
         self.queued = 0.0
         """seconds spent waiting for a lease, over all attempts"""
         self.responded = 0.0

@@ -64,6 +64,8 @@ def _show(status: dict[str, Any]) -> None:
         f"spillgate {status['version']}, configuration {status['configuration']}: "
         f"{totals['in_flight']} in flight, {totals['waiting']} waiting, {totals['offered']} offered since start"
     )
+    if fleet["waiting_tenants"]:
+        console.print("waiting: " + ", ".join(f"{name} {count}" for name, count in fleet["waiting_tenants"].items()))
     if status["reload_error"]:
         console.print(f"[red]the last reload was rejected:[/red]\n{status['reload_error']}", highlight=False)
     accounts = {account["name"]: account for account in fleet["accounts"]}

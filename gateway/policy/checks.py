@@ -134,7 +134,7 @@ def _named(policy: PolicyWord) -> Iterable[str]:
     return (backend for tier in policy.tiers for backend in tier.backends)
 
 
-_PLAIN = {"budget": TenantWord().budget, "weight": TenantWord().weight}
+_PLAIN = {"budget": TenantWord().budget}
 
 
 def check_in_effect(read: Read, problems: Problems) -> None:
@@ -145,7 +145,7 @@ def check_in_effect(read: Read, problems: Problems) -> None:
         wanted = {"hedge": policy.hedge, "affinity": policy.affinity != "none", "cache": policy.cache}
         paths += [("policies", name, key) for key, value in wanted.items() if value]
     for name, tenant in document.tenants.items():
-        paths += [("tenants", name, key) for key in ("budget", "weight") if getattr(tenant, key) != _PLAIN[key]]
+        paths += [("tenants", name, key) for key in ("budget",) if getattr(tenant, key) != _PLAIN[key]]
     for path in paths:
         problems.warn(read.at(*path), path, "understood, but not in effect in this version")
 

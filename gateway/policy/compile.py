@@ -44,7 +44,7 @@ def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, 
     problems.stop_if_any()
     document = read.document
     return Compiled(
-        plan=_plan(read, policies, limits, version),
+        plan=_plan(read, policies, limits, {tenant.name: tenant.weight for tenant in tenants}, version),
         connections=connections,
         tenants=named,
         warnings=problems.told(problems.warnings),
@@ -54,7 +54,9 @@ def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, 
     )
 
 
-def _plan(read: Read, policies: dict[str, Policy], limits: dict[str, Limits], version: str) -> Plan:
+def _plan(
+    read: Read, policies: dict[str, Policy], limits: dict[str, Limits], weights: dict[str, float], version: str
+) -> Plan:
     document = read.document
     return Plan(
         models={
@@ -65,6 +67,7 @@ def _plan(read: Read, policies: dict[str, Policy], limits: dict[str, Limits], ve
         accounts={name: Account(name, found, checks.learn_of(read, name)) for name, found in limits.items()},
         policies=policies,
         version=version,
+        weights=weights,
     )
 
 
@@ -86,7 +89,7 @@ def _policy(read: Read, name: str, word: PolicyWord, problems: Problems) -> Poli
     return Policy(
         name=name,
         tiers=tuple(tiers),
-        queue=QueueRules(word.queue.max_wait, word.queue.max_length),
+        queue=QueueRules(word.queue.max_wait, word.queue.max_length, word.queue.max_bytes),
         timeouts=Timeouts(word.connect_timeout, word.first_token_timeout, word.token_gap_timeout, word.total_timeout),
         retry=RetryRules(retry.budget, retry.per_second, retry.attempts),
         breaker=BreakerRules(
