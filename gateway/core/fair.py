@@ -10,7 +10,7 @@ highest counter that was served) stood `GRACE` seconds ago. That much he may hav
 little bursts do not wait behind a heavy one's queue; it also bounds what anybody can gain by pausing.
 
 Three bands, `interactive` before `standard` before `batch`; each has counters of its own. A lower band that waits is
-credited `FLOOR` of all that is dispatched from the bands above it, and goes first when it has credit: no starvation.
+credited `FLOOR` of all that is dispatched meanwhile, and goes first when it has credit: no starvation.
 
 A *pool* is a set of accounts that policies tie together, directly or through others. Pools share no capacity, so
 counters of one say nothing in another: heavy use of one model's clouds does not cost a tenant his place at another's.
@@ -166,12 +166,12 @@ class Pool:
                 share.rate = 1.0 / weights.get(name, 1.0)
 
     def dispatched(self, band: Band, cost: float) -> None:
-        """Somebody was dispatched while others wait: bands below that wait are owed their part of it."""
-        for lower in self.bands[band.rank + 1 :]:
-            if lower.waiting:
+        """Somebody was dispatched while others wait: bands that wait below others are owed their part of it."""
+        for lower in self.bands[1:]:
+            if lower is band:
+                lower.owed -= (1.0 - FLOOR) * cost if lower.contested else 0.0
+            elif lower.waiting and (band.rank < lower.rank or lower.contested):
                 lower.owed = min(lower.owed + FLOOR * cost, MOST_OWED)
-        if band.contested:
-            band.owed -= (1.0 - FLOOR) * cost
 
     def spent(self) -> dict[tuple[ServiceClass, str], float]:
         """What each tenant was charged here since the start, in tokens per weight: what other replicas should know."""

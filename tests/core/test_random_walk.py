@@ -41,6 +41,7 @@ from gateway.core.nouns import (
     Request,
     RetryRules,
     Served,
+    ServiceClass,
     Shares,
     Tier,
     Unusable,
@@ -75,7 +76,7 @@ def plan(accounts: dict[str, Limits], learn: Learn, *, without: str = "", versio
     surge = Policy(
         "surge",
         (tier("own-h20"), tier("ark-bj", "bailian"), tier("ark-sh", when=lambda r: r.class_ == "interactive")),
-        QueueRules(8.0, 12),
+        QueueRules(8.0, 12, 900_000),
         retry=RetryRules(0.1, 0.5, 4),
         breaker=BreakerRules(3, open_for=2.0),
     )
@@ -89,6 +90,7 @@ def plan(accounts: dict[str, Limits], learn: Learn, *, without: str = "", versio
         {n: Account(n, x, learn) for n, x in accounts.items()},
         {"surge": surge, "plain": plain},
         version,
+        {"t": 1.0, "u": 2.0 if version == "1" else 0.5},
     )
 
 
@@ -190,16 +192,24 @@ class Walk(RuleBasedStateMachine):
 
     @rule(
         model=st.sampled_from(["r2", "v4", "r2", "nobody"]),
-        interactive=st.booleans(),
+        class_=st.sampled_from(["interactive", "standard", "batch"]),
+        tenant=st.sampled_from(["t", "t", "u", "v"]),
         size=st.sampled_from([10, 4000, 40_000, 200_000]),
         most=st.sampled_from([None, 50]),
         patience=st.sampled_from([None, 0.5, 30.0]),
     )
-    def offer(self, model: str, interactive: bool, size: int, most: int | None, patience: float | None) -> None:
+    def offer(
+        self,
+        model: str,
+        class_: ServiceClass,
+        tenant: str,
+        size: int,
+        most: int | None,
+        patience: float | None,
+    ) -> None:
         self.offered += 1
         deadline = None if patience is None else self.now + patience
-        class_ = "interactive" if interactive else "batch"
-        request = Request(f"q{self.offered}", "t", model, class_, size, most, True, self.now, deadline)  # type: ignore[arg-type]
+        request = Request(f"q{self.offered}", tenant, model, class_, size, most, True, self.now, deadline)
         before = repr(self.dispatcher.snapshot(self.now))
         lines = self.dispatcher.explain(request, self.now)
         assert lines == self.dispatcher.explain(request, self.now)
@@ -338,6 +348,7 @@ class Walk(RuleBasedStateMachine):
         assert len(self.dispatcher._waiting) == len(self.dispatcher._tickets) == view.totals.waiting
         assert self.offered == view.totals.offered == len(self.ended) + len(self.running) + len(self.waiting)
         assert len(set(self.ended)) == len(self.ended)
+        self.check_queue()
         for account in view.accounts:
             assert account.in_flight == sum(lease.account == account.name for lease in self.running.values())
             assert account.reserved_tokens >= 0
@@ -345,6 +356,29 @@ class Walk(RuleBasedStateMachine):
             c = backend.counters
             endings = c.served + c.limited + c.overloaded + c.failed + c.unusable + c.rejected + c.abandoned
             assert c.granted == endings + backend.in_flight
+
+    def check_queue(self) -> None:
+        """Every count of those who wait agrees with who waits; bounds hold; counters never drift below nothing."""
+        tickets = list(self.dispatcher._waiting)
+        assert sorted(t.seq for t in tickets) == sorted(t.seq for t in self.dispatcher._tickets.values())
+        assert len({t.seq for t in tickets}) == len(tickets)
+        for name, route in self.dispatcher._fleet.routes.items():
+            own = [t for t in tickets if t.route is route]
+            assert route.crowd.count == len(own) <= route.policy.queue.max_length
+            assert route.crowd.size == sum(t.request.prompt_bytes for t in own) <= route.policy.queue.max_bytes, name
+            pool = route.pool
+            assert pool.waiting == sum(t.share.band.pool is pool for t in tickets)
+            assert all(spent >= -1e-6 for spent in pool.spent().values())
+            for band in pool.bands:
+                assert band.waiting == sum(share.waiting for share in band.shares.values())
+                assert band.waiting == sum(t.share.band is band for t in tickets)
+                assert band.least <= band.clock
+                assert all(share.counter >= 0 for share in band.shares.values())
+        for tail in self.dispatcher._waiting.tails(100):
+            places = [place for _, place in tail]
+            assert [place.own for place in places] == list(range(len(places) - 1, -1, -1))
+            assert all(place.ahead < len(tickets) for place in places)
+            assert [p.ahead for p in places] == sorted((p.ahead for p in places), reverse=True)
 
     def teardown(self) -> None:
         if not hasattr(self, "now"):
