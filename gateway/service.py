@@ -26,6 +26,8 @@ class Caller(Protocol):
     @property
     def class_(self) -> ServiceClass: ...
     @property
+    def weight(self) -> float: ...
+    @property
     def models(self) -> frozenset[str] | None:
         """The models that exist for him; None: all."""
 

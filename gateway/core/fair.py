@@ -36,21 +36,23 @@ FLOOR = 0.1
 GRACE = 4.0
 MOST_OWED = 65_536.0
 """A band's credit is not saved beyond this, about one long request: its head may be waiting for a limit."""
+SWEEP_AT = 1000
+"""From so many tenants on, some who are idle are forgotten."""
 CLASSES: tuple[ServiceClass, ...] = ("interactive", "standard", "batch")
 
 
 class Share:
-    """One tenant in one band: `counter` in tokens per weight, `rate` = 1 / weight, `waiting` requests in the queue.
+    """One tenant in one band: `counter` in tokens per weight, `rate` is 1 / `weight`, `waiting` requests in the queue.
 
     `given` is the part of the counter that is no service of ours: lifts, and what other replicas told.
     """
 
-    __slots__ = ("band", "counter", "given", "rate", "tenant", "waiting")
+    __slots__ = ("band", "counter", "given", "rate", "tenant", "waiting", "weight")
 
-    def __init__(self, tenant: str, band: Band, rate: float) -> None:
+    def __init__(self, tenant: str, band: Band) -> None:
         self.tenant = tenant
         self.band = band
-        self.rate = rate
+        self.rate = self.weight = 1.0
         self.counter = self.given = 0.0
         self.waiting = 0
 
@@ -102,7 +104,7 @@ class Share:
 class Band:
     """The tenants of one class. `clock`: the highest counter that was served; `least`: where it stood lately."""
 
-    __slots__ = ("_mark", "clock", "least", "name", "owed", "pool", "rank", "shares", "turn", "waiting")
+    __slots__ = ("_mark", "_sweep_at", "clock", "least", "name", "owed", "pool", "rank", "shares", "turn", "waiting")
 
     def __init__(self, name: ServiceClass, rank: int, pool: Pool) -> None:
         self.name = name
@@ -110,6 +112,7 @@ class Band:
         self.pool = pool
         self.shares: dict[str, Share] = {}
         self.clock = self.least = self._mark = 0.0
+        self._sweep_at = SWEEP_AT
         self.turn = 0.0
         self.waiting = 0
         self.owed = 0.0
@@ -119,6 +122,19 @@ class Band:
         self.least = self._mark if now < self.turn + GRACE / 2 else self.clock
         self._mark = self.clock
         self.turn = now + GRACE / 2
+
+    def join(self, tenant: str) -> Share:
+        """A share for a tenant who has none. When they are many, that half of the idle is forgotten who gain least by it.
+
+        If one of them still runs something, it is settled with a share that nobody looks at.
+        """
+        if len(self.shares) >= self._sweep_at:
+            idle = sorted((s for s in self.shares.values() if not s.waiting), key=lambda s: s.counter)
+            for share in idle[: (len(idle) + 1) // 2]:
+                del self.shares[share.tenant]
+            self._sweep_at = max(SWEEP_AT, 2 * len(self.shares))
+        share = self.shares[tenant] = Share(tenant, self)
+        return share
 
     @property
     def urgent(self) -> bool:
@@ -134,12 +150,11 @@ class Band:
 class Pool:
     """The counters of all who compete for the same accounts. `waiting`: requests in the queue."""
 
-    __slots__ = ("_by_class", "_weights", "bands", "waiting")
+    __slots__ = ("_by_class", "bands", "waiting")
 
     def __init__(self) -> None:
         self.bands = tuple(Band(name, rank, self) for rank, name in enumerate(CLASSES))
         self._by_class = {band.name: band for band in self.bands}
-        self._weights: Mapping[str, float] = {}
         self.waiting = 0
 
     def __repr__(self) -> str:
@@ -150,20 +165,11 @@ class Pool:
         band = self._by_class[request.class_]
         share = band.shares.get(request.tenant)
         if share is None:
-            share = Share(request.tenant, band, 1.0 / self._weights.get(request.tenant, 1.0))
-            band.shares[request.tenant] = share
+            share = band.join(request.tenant)
+        if share.weight != request.weight:
+            share.weight = request.weight
+            share.rate = 1.0 / request.weight
         return share
-
-    def weigh(self, weights: Mapping[str, float]) -> None:
-        """New weights, for what is charged from now on. Who has no weight any more and waits for nothing is forgotten.
-
-        If he still runs something, it is settled with a share that nobody looks at.
-        """
-        self._weights = weights
-        for band in self.bands:
-            band.shares = {name: s for name, s in band.shares.items() if s.waiting or name in weights}
-            for name, share in band.shares.items():
-                share.rate = 1.0 / weights.get(name, 1.0)
 
     def dispatched(self, band: Band, cost: float) -> None:
         """Somebody was dispatched while others wait: bands that wait below others are owed their part of it."""

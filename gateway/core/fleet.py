@@ -211,9 +211,7 @@ class Fleet:
         for tied in group.values():
             if not tied <= self._pools.keys():
                 kept = [old[name] for name in sorted(tied) if name in old and old[name] not in self._pools.values()]
-                pool = kept[0] if kept else Pool()
-                pool.weigh(plan.weights)
-                self._pools |= dict.fromkeys(tied, pool)
+                self._pools |= dict.fromkeys(tied, kept[0] if kept else Pool())
 
     def _route(self, name: str, plan: Plan) -> Route:
         policy = plan.policies[plan.models[name].policy]

@@ -69,7 +69,10 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client wants, understood. `deadline` is the latest useful dispatch time (absolute)."""
+    """What a client wants, understood. `deadline` is the latest useful dispatch time (absolute).
+
+    `weight` is the tenant's share when tenants compete; what his latest request says holds.
+    """
 
     id: str
     tenant: str
@@ -81,6 +84,7 @@ class Request:
     arrived: float
     deadline: float | None = None
     affinity: str | None = None
+    weight: float = 1.0
 
 
 Condition = Callable[[Request], bool]
@@ -165,17 +169,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One compiled configuration document, as far as the dispatcher is concerned.
-
-    `weights`: by tenant, his share when tenants compete; who is not named has 1.
-    """
+    """One compiled configuration document, as far as the dispatcher is concerned."""
 
     models: Mapping[str, Model]
     backends: Mapping[str, Backend]
     accounts: Mapping[str, Account]
     policies: Mapping[str, Policy]
     version: str = ""
-    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, 
     problems.stop_if_any()
     document = read.document
     return Compiled(
-        plan=_plan(read, policies, limits, {tenant.name: tenant.weight for tenant in tenants}, version),
+        plan=_plan(read, policies, limits, version),
         connections=connections,
         tenants=named,
         warnings=problems.told(problems.warnings),
@@ -54,9 +54,7 @@ def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, 
     )
 
 
-def _plan(
-    read: Read, policies: dict[str, Policy], limits: dict[str, Limits], weights: dict[str, float], version: str
-) -> Plan:
+def _plan(read: Read, policies: dict[str, Policy], limits: dict[str, Limits], version: str) -> Plan:
     document = read.document
     return Plan(
         models={
@@ -67,7 +65,6 @@ def _plan(
         accounts={name: Account(name, found, checks.learn_of(read, name)) for name, found in limits.items()},
         policies=policies,
         version=version,
-        weights=weights,
     )
 
 

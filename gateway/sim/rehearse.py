@@ -70,7 +70,6 @@ def plan_of(
     breaker: BreakerRules | None = None,
     limits: Mapping[str, Limits] | None = None,
     learn: Learn = "off",
-    weights: Mapping[str, float] | None = None,
 ) -> Plan:
     """One tier over the whole fleet, every limit declared truly unless `limits` says otherwise."""
     declared = limits or {}
@@ -86,7 +85,6 @@ def plan_of(
             for profile in fleet.clouds
         },
         policies={policy.name: policy},
-        weights=weights or {},
     )
 
 
@@ -130,7 +128,10 @@ class Watch:
 class _Shell:
     """Carries out verdicts on a stage, at the times it is told."""
 
-    def __init__(self, plan: Plan, stage: Stage, seed: int, watch: Watch, fair: bool) -> None:
+    def __init__(
+        self, plan: Plan, stage: Stage, seed: int, watch: Watch, weights: Mapping[str, float], fair: bool
+    ) -> None:
+        self._weights = weights
         self._fair = fair
         self.watch = watch
         self.dispatcher = Dispatcher(plan, Random(seed))
@@ -149,6 +150,7 @@ class _Shell:
             max_tokens=need.answer,
             stream=need.stream,
             arrived=now,
+            weight=self._weights.get(need.tenant, 1.0),
         )
         self._carry(_Ride(need, request), self.dispatcher.offer(request, now), now)
 
@@ -254,16 +256,18 @@ def rehearse(
     steps: tuple[Step, ...] = (),
     watch: Watch | None = None,
     until: float = inf,
+    weights: Mapping[str, float] | None = None,
     fair: bool = True,
 ) -> Rehearsal:
     """Run a demand through a dispatcher with this plan. Backends must be named like the fleet's clouds.
 
     `steps` change clouds on the way; `watch` sees everything; the run breaks off at `until` if it has not ended.
-    `fair` False is a control: all ask as one tenant, and among one tenant's requests it is first come first served.
+    `weights` are tenants' (1 for who is not named). `fair` False is a control: all ask as one tenant, and among one
+    tenant's requests it is first come first served.
     """
     watch = watch or Watch()
     stage = Stage(fleet, outages, seed, steps)
-    shell = _Shell(plan, stage, seed, watch, fair)
+    shell = _Shell(plan, stage, seed, watch, weights or {}, fair)
     coming = deque(needs)
     now, tick = 0.0, watch.every
     while (coming or shell.running or shell.waiting) and now < until:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.dispatcher import Dispatcher
-from gateway.core.fair import ANSWER, FLOOR, GRACE, MOST_OWED, Pool
+from gateway.core.fair import ANSWER, FLOOR, GRACE, MOST_OWED, SWEEP_AT, Pool
 from gateway.core.nouns import (
     Abandoned,
     Account,
@@ -86,18 +85,27 @@ def test_what_the_tenant_had_is_charged_however_it_ended(
     assert counter(dispatcher) == charged + again
 
 
-def test_a_weight_divides_the_charge_and_a_reload_changes_it_for_what_follows(world: Any) -> None:
-    plan = replace(world.plan(a=Limits(streams=9)), weights={"t": 4.0})
-    dispatcher = Dispatcher(plan, Random(1))
-    lease = world.go(dispatcher)
+def test_a_weight_divides_the_charge_and_the_latest_holds(world: Any) -> None:
+    dispatcher = world.dispatcher(a=Limits(streams=9))
+    lease = world.go(dispatcher, weight=4.0)
     assert counter(dispatcher) == 301 / 4
-    dispatcher.apply(Reloaded(replace(plan, weights={"t": 0.5})), 1.0)
-    dispatcher.settle(lease, Served(Usage(101, 100)), 2.0)
-    assert counter(dispatcher) == 301 / 0.5
-    world.go(dispatcher, 3.0, tenant="gone")
-    dispatcher.apply(Reloaded(plan), 4.0)
-    with pytest.raises(KeyError):
-        counter(dispatcher, "gone")
+    late = world.go(dispatcher, 1.0, weight=0.5)
+    assert counter(dispatcher) == 301 / 4 + 301 / 0.5
+    for each in (lease, late):
+        dispatcher.settle(each, Served(Usage(101, 100)), 2.0)
+    assert counter(dispatcher) == 2 * 301 / 0.5, "put right by the weight that holds now"
+
+
+def test_when_tenants_are_many_those_are_forgotten_who_are_idle_and_had_least(world: Any) -> None:
+    dispatcher = world.dispatcher(a=Limits(streams=10**6, tpm=10**9))
+    shares = dispatcher._fleet.routes["m"].pool.bands[1]
+    for _ in range(5):
+        world.go(dispatcher, tenant="heavy")
+    for number in range(3 * SWEEP_AT):
+        world.go(dispatcher, tenant=f"t{number}")
+    assert len(shares.shares) <= SWEEP_AT
+    assert counter(dispatcher, "heavy") == 5 * 301
+    dispatcher.settle(world.go(dispatcher, tenant="t0"), Served(), 1.0)
 
 
 def test_who_was_idle_is_lifted_to_where_the_clock_stood_a_moment_ago(world: Any) -> None:
@@ -120,9 +128,7 @@ def contest(
     rng = Random(seed)
     backends = {"a": Backend("a", "a", {"m": "a"})}
     policy = Policy("p", (Tier(("a",)),), QueueRules(1e6, 100_000))
-    plan = Plan(
-        {"m": Model("m", "p")}, backends, {"a": Account("a", Limits(streams=slots))}, {"p": policy}, weights=weights
-    )
+    plan = Plan({"m": Model("m", "p")}, backends, {"a": Account("a", Limits(streams=slots))}, {"p": policy})
     dispatcher = Dispatcher(plan, rng)
     had = dict.fromkeys(weights, 0.0)
     running: list[Lease] = []
@@ -132,7 +138,17 @@ def contest(
             while sum(t.request.tenant == tenant for t in dispatcher._waiting) < 3:
                 serial += 1
                 size, answer = rng.randint(*sizes), rng.randint(*sizes)
-                request = Request(f"{serial}:{size}:{answer}", tenant, "m", "standard", size * 4, answer, True, now)
+                request = Request(
+                    f"{serial}:{size}:{answer}",
+                    tenant,
+                    "m",
+                    "standard",
+                    size * 4,
+                    answer,
+                    True,
+                    now,
+                    weight=weights[tenant],
+                )
                 verdict = dispatcher.offer(request, now)
                 if isinstance(verdict, Go):
                     running.append(verdict.lease)
@@ -234,10 +250,10 @@ def test_counters_are_kept_apart_where_no_capacity_is_shared(world: Any) -> None
     with pytest.raises(KeyError):
         counter(dispatcher, "t", model="y")
     before = dispatcher._fleet.routes["x"].pool
-    dispatcher.apply(Reloaded(replace(two_models(tie=True), weights={"t": 1.0})), 1.0)
+    dispatcher.apply(Reloaded(two_models(tie=True)), 1.0)
     pools = {id(dispatcher._fleet.routes[name].pool) for name in "xyz"}
     assert pools == {id(before)}, "tied together, one pool goes on with its counters"
-    dispatcher.apply(Reloaded(replace(two_models(tie=False), weights={"t": 1.0})), 2.0)
+    dispatcher.apply(Reloaded(two_models(tie=False)), 2.0)
     assert dispatcher._fleet.routes["x"].pool is before
     assert dispatcher._fleet.routes["y"].pool is not before
 

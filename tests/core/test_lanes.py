@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from random import Random
 from typing import Any
 
 import pytest
@@ -126,7 +124,7 @@ FULL = QueueRules(1e4, 10)
 def fill(world: Any, dispatcher: Dispatcher, counts: dict[tuple[str, str], int], **more: Any) -> None:
     for (tenant, class_), count in counts.items():
         for _ in range(count):
-            wait(world, dispatcher, 0.1, tenant, class_=class_, **more)
+            wait(world, dispatcher, 0.1, tenant, class_=class_, weight=3.0 if tenant == "heavy" else 1.0, **more)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +145,7 @@ def fill(world: Any, dispatcher: Dispatcher, counts: dict[tuple[str, str], int],
 def test_a_full_queue_makes_room_from_whoever_holds_most_for_his_weight(
     world: Any, held: dict[tuple[str, str], int], newcomer: tuple[str, str], gives_way: tuple[str, str] | None
 ) -> None:
-    plan = replace(world.plan(policy={"queue": FULL}, a=ONE), weights={"heavy": 3.0})
-    dispatcher = Dispatcher(plan, Random(1))
+    dispatcher = world.dispatcher(policy={"queue": FULL}, a=ONE)
     world.go(dispatcher, tenant="runs")
     fill(world, dispatcher, held)
     request = world.request(0.2, tenant=newcomer[0], class_=newcomer[1])

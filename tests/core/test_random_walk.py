@@ -49,6 +49,7 @@ from gateway.core.nouns import (
     Verdict,
     Wait,
 )
+from gateway.testing.books import check_queue
 
 WIDE = {
     "own": Limits(streams=2),
@@ -90,7 +91,6 @@ def plan(accounts: dict[str, Limits], learn: Learn, *, without: str = "", versio
         {n: Account(n, x, learn) for n, x in accounts.items()},
         {"surge": surge, "plain": plain},
         version,
-        {"t": 1.0, "u": 2.0 if version == "1" else 0.5},
     )
 
 
@@ -199,17 +199,14 @@ class Walk(RuleBasedStateMachine):
         patience=st.sampled_from([None, 0.5, 30.0]),
     )
     def offer(
-        self,
-        model: str,
-        class_: ServiceClass,
-        tenant: str,
-        size: int,
-        most: int | None,
-        patience: float | None,
+        self, model: str, class_: ServiceClass, tenant: str, size: int, most: int | None, patience: float | None
     ) -> None:
         self.offered += 1
+        weight = 0.5 + self.offered % 3 if tenant == "u" else 1.0
         deadline = None if patience is None else self.now + patience
-        request = Request(f"q{self.offered}", tenant, model, class_, size, most, True, self.now, deadline)
+        request = Request(
+            f"q{self.offered}", tenant, model, class_, size, most, True, self.now, deadline, weight=weight
+        )
         before = repr(self.dispatcher.snapshot(self.now))
         lines = self.dispatcher.explain(request, self.now)
         assert lines == self.dispatcher.explain(request, self.now)
@@ -348,7 +345,7 @@ class Walk(RuleBasedStateMachine):
         assert len(self.dispatcher._waiting) == len(self.dispatcher._tickets) == view.totals.waiting
         assert self.offered == view.totals.offered == len(self.ended) + len(self.running) + len(self.waiting)
         assert len(set(self.ended)) == len(self.ended)
-        self.check_queue()
+        check_queue(self.dispatcher)
         for account in view.accounts:
             assert account.in_flight == sum(lease.account == account.name for lease in self.running.values())
             assert account.reserved_tokens >= 0
@@ -356,29 +353,6 @@ class Walk(RuleBasedStateMachine):
             c = backend.counters
             endings = c.served + c.limited + c.overloaded + c.failed + c.unusable + c.rejected + c.abandoned
             assert c.granted == endings + backend.in_flight
-
-    def check_queue(self) -> None:
-        """Every count of those who wait agrees with who waits; bounds hold; counters never drift below nothing."""
-        tickets = list(self.dispatcher._waiting)
-        assert sorted(t.seq for t in tickets) == sorted(t.seq for t in self.dispatcher._tickets.values())
-        assert len({t.seq for t in tickets}) == len(tickets)
-        for name, route in self.dispatcher._fleet.routes.items():
-            own = [t for t in tickets if t.route is route]
-            assert route.crowd.count == len(own) <= route.policy.queue.max_length
-            assert route.crowd.size == sum(t.request.prompt_bytes for t in own) <= route.policy.queue.max_bytes, name
-            pool = route.pool
-            assert pool.waiting == sum(t.share.band.pool is pool for t in tickets)
-            assert all(spent >= -1e-6 for spent in pool.spent().values())
-            for band in pool.bands:
-                assert band.waiting == sum(share.waiting for share in band.shares.values())
-                assert band.waiting == sum(t.share.band is band for t in tickets)
-                assert band.least <= band.clock
-                assert all(share.counter >= 0 for share in band.shares.values())
-        for tail in self.dispatcher._waiting.tails(100):
-            places = [place for _, place in tail]
-            assert [place.own for place in places] == list(range(len(places) - 1, -1, -1))
-            assert all(place.ahead < len(tickets) for place in places)
-            assert [p.ahead for p in places] == sorted((p.ahead for p in places), reverse=True)
 
     def teardown(self) -> None:
         if not hasattr(self, "now"):
