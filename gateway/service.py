@@ -26,6 +26,8 @@ class Caller(Protocol):
     @property
     def class_(self) -> ServiceClass: ...
     @property
+    def weight(self) -> float: ...
+    @property
     def models(self) -> frozenset[str] | None:
         """The models that exist for him; None: all."""
 
@@ -70,6 +72,7 @@ class Call:
         "headers",
         "id",
         "key",
+        "max_wait",
         "model",
         "on_end",
         "policy",
@@ -102,6 +105,8 @@ class Call:
         self.model = ""
         self.policy = ""
         self.attempts: list[Attempt] = []
+        self.max_wait: float | None = None
+        """seconds from `received` within which the client wants it to be under way; None: as the policy says"""
         self.queued = 0.0
         """seconds spent waiting for a lease, over all attempts"""
         self.responded = 0.0

@@ -65,6 +65,8 @@ def _show(status: dict[str, Any]) -> None:
         f"{totals['in_flight']} in flight, {totals['waiting']} waiting, {totals['offered']} offered since start"
         + (f", {totals['hedged']} hedged ({totals['hedges_won']} won)" if totals["hedged"] else "")
     )
+    if fleet["waiting_tenants"]:
+        console.print("waiting: " + ", ".join(f"{name} {count}" for name, count in fleet["waiting_tenants"].items()))
     if status["reload_error"]:
         console.print(f"[red]the last reload was rejected:[/red]\n{status['reload_error']}", highlight=False)
     accounts = {account["name"]: account for account in fleet["accounts"]}

@@ -27,6 +27,7 @@ from gateway.core.beginning import begin
 from gateway.core.choose import Seat, Shy
 from gateway.core.explain import explain, what_is_full
 from gateway.core.fleet import Fleet
+from gateway.core.lanes import Queue
 from gateway.core.meter import Meter
 from gateway.core.nouns import (
     Candidate,
@@ -44,10 +45,10 @@ from gateway.core.nouns import (
     Verdict,
     Wait,
 )
-from gateway.core.patience import Patience, latest, opening, retry_after, soonest, why_over
+from gateway.core.patience import Patience, aim, latest, retry_after, soonest, why_over
 from gateway.core.tally import Totals
 from gateway.core.views import FleetView, demands, lessons, view
-from gateway.core.waiting import Alarms, Lanes, Ticket, Waiting
+from gateway.core.waiting import Alarms, Place, Ticket, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +70,7 @@ class Dispatcher:
         self._routes = self._fleet.routes
         self._rng = rng
         self._leases: dict[int, Ticket] = {}
-        self._waiting: Waiting = Lanes()
+        self._waiting: Waiting = Queue()
         self._alarms = Alarms()
         self._tickets: dict[Request, Ticket] = {}
         self._patience = Patience()
@@ -100,13 +101,12 @@ class Dispatcher:
         estimate = route.estimate
         ticket = Ticket(request, route, path, estimate.prompt(request), estimate.answer(request))
         ticket.budget = route.budgets.of(request.tenant, now)
-        if not (self._tickets and self._waiting.busy(path.key)):
+        ticket.share = route.pool.of(request)
+        if not (self._tickets and self._waiting.busy(path.key, request.class_)):
             for step in path.steps:
                 seat = step.pick(step.seats, ticket, now, self._rng, ())
                 if seat is not None:
                     return Go(self._grant(ticket, seat, now))
-        if route.waiting >= route.policy.queue.max_length:
-            return self._refuse("queue-full", ticket, now)
         return self._wait(ticket, now)
 
     def started(self, lease: Lease, now: float) -> None:
@@ -150,7 +150,8 @@ class Dispatcher:
         """
         self._now = now
         ticket = self._running(lease)
-        busy = self._waiting.busy(ticket.key) or self._waiting.busy(ticket.path.key)
+        class_ = ticket.request.class_
+        busy = self._waiting.busy(ticket.key, class_) or self._waiting.busy(ticket.path.key, class_)
         old = self._routes.get(ticket.request.model) is not ticket.route
         found = None if busy or old else hedge.second(ticket, now, self._rng)
         if found is None:
@@ -184,7 +185,7 @@ class Dispatcher:
             seat = self._seat(ticket, now) if now <= ticket.until else None
             if seat is None:
                 return False
-            self._patience.left(ticket.key, now)
+            self._patience.left(ticket, now)
             self._stop_waiting(ticket, now)
             answers.append((ticket.request, Go(self._grant(ticket, seat, now))))
             return True
@@ -194,9 +195,13 @@ class Dispatcher:
         for ticket in late:
             self._leave(ticket, now)
             answers.append((ticket.request, self._refuse(why_over(ticket), ticket, now)))
-        if late:
+        hopeless = self._patience.hopeless(self._waiting, now)
+        for ticket, wait in hopeless:
+            self._leave(ticket, now)
+            answers.append((ticket.request, self._refuse("hopeless", ticket, now, wait)))
+        if late or hopeless:
             self._waiting.serve(place)
-        self._patience.sweep(self._waiting.busy)
+        self._patience.sweep(self._waiting)
         return answers
 
     def next_due(self) -> float | None:
@@ -241,7 +246,7 @@ class Dispatcher:
         route = self._routes.get(request.model)
         if route is None:
             return ()
-        return explain(route, request, now, self._waiting.busy(route.path_for(request).key))
+        return explain(route, request, now, self._waiting.busy(route.path_for(request).key, request.class_))
 
     def snapshot(self, now: float) -> FleetView:
         """Everything worth showing, frozen."""
@@ -279,6 +284,7 @@ class Dispatcher:
         self._next_lease = number + 1
         lease = begin(ticket, seat, number, now)
         self._leases[number] = ticket
+        ticket.share.charge(ticket, now)
         self._totals.granted += 1
         return lease
 
@@ -290,31 +296,19 @@ class Dispatcher:
             return self._refuse("no-model")
         ticket.route = route
         ticket.budget = route.budgets.of(ticket.request.tenant, now)
+        ticket.share = route.pool.of(ticket.request)
         if ticket.attempt >= route.policy.retry.attempts or route.budgets.none:
             return self._refuse("attempts", ticket, now)
         self._totals.retried += 1
-        self._aim(ticket, now)
+        aim(ticket, now)
         if not ticket.path.steps:
             return self._refuse("no-backend")
         ticket.begun = False
-        if not (self._tickets and self._waiting.busy(ticket.key)):
+        if not (self._tickets and self._waiting.busy(ticket.key, ticket.request.class_)):
             seat = self._seat(ticket, now)
             if seat is not None:
                 return Go(self._grant(ticket, seat, now))
         return self._wait(ticket, now)
-
-    def _aim(self, ticket: Ticket, now: float) -> None:
-        """Find the path without those that failed it; when none of the others can come back in time, start over."""
-        route, request = ticket.route, ticket.request
-        path = route.path_without(request, ticket.barred)
-        if ticket.barred:
-            ticket.path = path
-            last = latest(ticket, now)
-            if not path.steps or opening(ticket, now, certain=True) > last:
-                ticket.barred = ()
-                path = route.path_without(request, ())
-        ticket.path = path
-        ticket.key = path.retry_key(request.tenant) if ticket.attempt else path.key
 
     # --- waiting ----------------------------------------------------------------------------------------
 
@@ -327,20 +321,33 @@ class Dispatcher:
             self._next_seq += 1
             ticket.seq = self._next_seq
         ticket.queued = now
-        position = self._waiting.put(ticket)
-        wait = self._patience.wait(ticket, position, now)
+        place = self._waiting.put(ticket)
+        wait = self._patience.wait(ticket, place, now)
         if wait is not None and now + wait > ticket.until:
             self._waiting.drop(ticket)
             return self._refuse("hopeless", ticket, now, wait)
         self._tickets[ticket.request] = ticket
         self._alarms.set(ticket)
-        self._patience.joined(ticket.key, now)
-        ticket.route.waiting += 1
+        self._patience.joined(ticket, now)
+        ticket.route.crowd.join(ticket)
+        if not self._make_room(ticket, now):
+            return self._refuse("queue-full", ticket, now)
         self._totals.waited += 1
         if self._alarm is not None:
-            first = ticket.until if position else min(ticket.until, soonest(ticket, now))
+            first = ticket.until if place.ahead else min(ticket.until, soonest(ticket, now))
             self._alarm = max(min(self._alarm, first), self._asked + SPACING)
-        return Wait(ticket.until, position)
+        return Wait(ticket.until, place.ahead)
+
+    def _make_room(self, newcomer: Ticket, now: float) -> bool:
+        """Push out others until the queue is within its bounds; False if it is the newcomer who had to go."""
+        route = newcomer.route
+        while route.crowd.is_over(route.policy.queue):
+            ticket = self._waiting.newest(route.crowd.who_gives_way(newcomer.share, route.policy.queue), route)
+            self._leave(ticket, now)
+            if ticket is newcomer:
+                return False
+            self._doomed.append((ticket.request, self._refuse("queue-full", ticket, now)))
+        return True
 
     def _leave(self, ticket: Ticket, now: float) -> None:
         self._waiting.drop(ticket)
@@ -349,7 +356,7 @@ class Dispatcher:
     def _stop_waiting(self, ticket: Ticket, now: float) -> None:
         del self._tickets[ticket.request]
         self._alarms.clear(ticket)
-        ticket.route.waiting -= 1
+        ticket.route.crowd.leave(ticket)
         ticket.waited += now - ticket.queued
 
     def _refuse(
@@ -360,7 +367,7 @@ class Dispatcher:
             return Refuse(reason)
         route = ticket.route
         if wait is None:
-            wait = self._patience.wait(ticket, route.waiting, now)
+            wait = self._patience.wait(ticket, Place(route.crowd.count, 0), now)
         full, ill = what_is_full(ticket.path, ticket, now)
         return Refuse(reason, retry_after(wait, route.policy.queue.max_wait), full, ill)
 
@@ -380,8 +387,9 @@ class Dispatcher:
                 continue
             ticket.route = route
             ticket.budget = route.budgets.of(ticket.request.tenant, now)
+            ticket.share = route.pool.of(ticket.request)
             ticket.barred = tuple(s for s in ticket.barred if s.retired is None)
-            self._aim(ticket, now)
+            aim(ticket, now)
             if not ticket.path.steps:
                 self._doomed.append((ticket.request, self._refuse("no-backend")))
                 continue

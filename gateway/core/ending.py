@@ -51,6 +51,8 @@ def progressed(ticket: Ticket, tokens: int, now: float) -> None:
     reserved = min(tokens, ticket.unspent)
     ticket.unspent -= reserved
     ticket.flowed += tokens
+    if tokens > reserved:
+        ticket.share.flowed(ticket, tokens - reserved)
     meter = ticket.seat.meter
     meter.flow(tokens, reserved, now)
     if meter.learner is not None and ticket.begun:
@@ -95,6 +97,7 @@ def _served(ticket: Ticket, outcome: Served, now: float, rng: Random) -> None:
             meter.flow(usage.completion - tokens, 0, now)
             tokens = usage.completion
     tally.tokens += tokens
+    ticket.share.served(ticket, usage, tokens)
     if tokens > 1 and lasted > 0:
         standing.latency.rate.add(tokens / lasted)
         if meter.learner is not None and not ticket.begun:
@@ -117,6 +120,7 @@ def _broken(ticket: Ticket, outcome: Broken, now: float, rng: Random) -> bool:
         # Before anything is learnt, so that a pause that this ending brings stands.
         meter.leave(now)
     again, at_fault = _judge(ticket, outcome, now, rng)
+    ticket.share.broken(ticket, kept=ticket.flowed > 0 or isinstance(outcome, Abandoned | Rejected))
     if ticket.probe:
         standing.give_back(now)
     ticket.probe = ticket.trial = False

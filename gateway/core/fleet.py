@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from gateway.core.budget import Allowance, Budgets
 from gateway.core.choose import PICKS, Pick, Seat, Shy
+from gateway.core.crowd import Crowd
 from gateway.core.estimate import Estimate
+from gateway.core.fair import Pool
 from gateway.core.meter import Meter
 from gateway.core.nouns import Backend, Plan, Policy, Request, RetryRules, Tier
 from gateway.core.standing import Standing
@@ -60,7 +62,7 @@ class Route:
     """One model under its policy."""
 
     __slots__ = (
-        "_paths", "_tiers", "allowance", "budgets", "conditional", "estimate", "model", "path", "policy", "waiting",
+        "_paths", "_tiers", "allowance", "budgets", "conditional", "crowd", "estimate", "model", "path", "policy", "pool",
     )  # fmt: skip
 
     def __init__(
@@ -71,13 +73,15 @@ class Route:
         budgets: Budgets,
         estimate: Estimate,
         allowance: Allowance | None,
+        pool: Pool,
     ) -> None:
         self.model = model
         self.policy = policy
         self.budgets = budgets
         self.estimate = estimate
         self.allowance = allowance
-        self.waiting = 0
+        self.pool = pool
+        self.crowd = Crowd()
         self._tiers = tiers
         self._paths: dict[tuple[int, Shy], Path] = {}
         self.conditional = any(tier.when is not None for tier in policy.tiers)
@@ -128,7 +132,7 @@ class Route:
 class Fleet:
     """Meters by account, standings by backend, routes by the name that apps ask for."""
 
-    __slots__ = ("_allowances", "_budgets", "_estimates", "meters", "plan", "routes", "standings")
+    __slots__ = ("_allowances", "_budgets", "_estimates", "_pools", "meters", "plan", "routes", "standings")
 
     def __init__(self, plan: Plan) -> None:
         self.meters: dict[str, Meter] = {}
@@ -137,6 +141,7 @@ class Fleet:
         self._budgets: dict[str, Budgets] = {}
         self._allowances: dict[str, Allowance] = {}
         self._estimates: dict[str, Estimate] = {}
+        self._pools: dict[str, Pool] = {}
         self.load(plan, 0.0)
 
     def __repr__(self) -> str:
@@ -160,6 +165,7 @@ class Fleet:
         for name, rules in hedging.items():
             self._allowances[name].share = rules.budget
         self._estimates = {name: self._estimates.get(name) or Estimate() for name in plan.models}
+        self._load_pools(plan)
         self.routes = {name: self._route(name, plan) for name in plan.models}
         for name, model in plan.models.items():
             for alias in model.aliases:
@@ -204,6 +210,18 @@ class Fleet:
             if not standing.in_flight and now - standing.retired > MEMORY:
                 del self.standings[name]
 
+    def _load_pools(self, plan: Plan) -> None:
+        """Tie together the accounts that one model may use. A pool that persists in part keeps its counters."""
+        group = {name: {name} for name in plan.accounts}
+        for model in plan.models:
+            tied = set().union(*(group[account] for account in _accounts(plan, model)))
+            group.update(dict.fromkeys(tied, tied))
+        old, self._pools = self._pools, {}
+        for tied in group.values():
+            if not tied <= self._pools.keys():
+                kept = [old[name] for name in sorted(tied) if name in old and old[name] not in self._pools.values()]
+                self._pools |= dict.fromkeys(tied, kept[0] if kept else Pool())
+
     def _route(self, name: str, plan: Plan) -> Route:
         policy = plan.policies[plan.models[name].policy]
         tiers = []
@@ -215,7 +233,15 @@ class Fleet:
             )
             tiers.append((tier, seats))
         allowance = self._allowances.get(policy.name)
-        return Route(name, policy, tiers, self._budgets[policy.name], self._estimates[name], allowance)
+        pool = next((self._pools[account] for account in _accounts(plan, name)), None) or Pool()
+        return Route(name, policy, tiers, self._budgets[policy.name], self._estimates[name], allowance, pool)
+
+
+def _accounts(plan: Plan, model: str) -> list[str]:
+    """The accounts that one model's requests may use."""
+    tiers = plan.policies[plan.models[model].policy].tiers
+    used = [plan.backends[name] for tier in tiers for name in tier.backends]
+    return [backend.account for backend in used if model in backend.serves]
 
 
 def _serves(backend: Backend) -> frozenset[str]:

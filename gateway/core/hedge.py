@@ -150,7 +150,7 @@ def use(seats: tuple[Seat, ...], need: Need, now: float) -> float:
 
 def _twin(ticket: Ticket) -> Ticket:
     twin = Ticket(ticket.request, ticket.route, ticket.path, ticket.prompt, ticket.answer)
-    twin.key, twin.seq, twin.budget = ticket.key, ticket.seq, ticket.budget
+    twin.key, twin.seq, twin.budget, twin.share = ticket.key, ticket.seq, ticket.budget, ticket.share
     twin.attempt, twin.waited = ticket.attempt, ticket.waited
     twin.shy, twin.barred = ticket.shy, ticket.barred
     twin.race = ticket.race = Race(ticket, twin)

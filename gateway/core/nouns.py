@@ -69,7 +69,10 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client wants, understood. `deadline` is the latest useful dispatch time (absolute)."""
+    """What a client wants, understood. `deadline` is the latest useful dispatch time (absolute).
+
+    `weight` is the tenant's share when tenants compete; what his latest request says holds.
+    """
 
     id: str
     tenant: str
@@ -81,6 +84,7 @@ class Request:
     arrived: float
     deadline: float | None = None
     affinity: str | None = None
+    weight: float = 1.0
 
 
 Condition = Callable[[Request], bool]
@@ -100,10 +104,11 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class QueueRules:
-    """How long (seconds) and how many may wait. `max_wait` 0 means: never wait, refuse."""
+    """How long (seconds), how many, and how many bytes of prompts may wait. `max_wait` 0: never wait, refuse."""
 
     max_wait: float = 20.0
     max_length: int = 1000
+    max_bytes: int = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

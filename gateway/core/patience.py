@@ -7,20 +7,21 @@ vain costs only patience:
 - the *line*: how long those before him will take. Streams free up at the rate that Little's law gives once it is
   known how long requests last; windows of requests open when they open. A lane whose limits tell nothing (tokens:
   an estimate is no certainty) is judged by how it moved while it was backlogged. Without such data there is no
-  prediction.
+  prediction. Places are counted in fair order, and where it is known how fast a tenant's own requests were served,
+  he waits for them at least: others will go on coming in between.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from math import ceil, inf
 
+from gateway.core.fair import Share
 from gateway.core.fleet import LaneKey, Path
 from gateway.core.gauges import opens, prospect
 from gateway.core.meter import Meter
 from gateway.core.nouns import RefuseReason
-from gateway.core.waiting import Ticket
+from gateway.core.waiting import Place, Ticket, Waiting
 from gateway.core.window import REQUESTS, Window
 
 MARGIN = 1.2
@@ -28,6 +29,8 @@ HORIZON = 10.0
 SOONEST = 2.0
 ENOUGH = 10
 UNKNOWN_RETRY = 5.0
+LOOK_EVERY, LOOK_AT = 0.5, 16
+"""Every so many seconds, so many tenants' queues are looked at for those who have become hopeless."""
 
 
 class Flow:
@@ -58,43 +61,71 @@ class Flow:
 
 
 class Patience:
-    """Predictions for all lanes. A lane's backlog lasts from `joined` to the `sweep` that finds it empty."""
+    """Predictions for all lanes, and for each tenant in a lane. Backlogs last from `joined` to the next `sweep`."""
 
-    __slots__ = ("_flows",)
+    __slots__ = ("_flows", "_look_at")
 
     def __init__(self) -> None:
-        self._flows: dict[LaneKey, Flow] = {}
+        self._flows: dict[LaneKey | tuple[LaneKey, Share], Flow] = {}
+        self._look_at = 0.0
 
-    def joined(self, key: LaneKey, now: float) -> None:
-        """Somebody waits in this lane."""
-        if key not in self._flows:
-            self._flows[key] = Flow(now)
+    def joined(self, ticket: Ticket, now: float) -> None:
+        """He waits in his lane."""
+        for key in (ticket.key, (ticket.key, ticket.share)):
+            if key not in self._flows:
+                self._flows[key] = Flow(now)
 
-    def left(self, key: LaneKey, now: float) -> None:
-        """The head of this lane was dispatched."""
-        self._flows[key].left(now)
+    def left(self, ticket: Ticket, now: float) -> None:
+        """He, the head of his lane, was dispatched."""
+        self._flows[ticket.key].left(now)
+        self._flows[ticket.key, ticket.share].left(now)
 
-    def sweep(self, busy: Callable[[LaneKey], bool]) -> None:
+    def sweep(self, waiting: Waiting) -> None:
         """Forget lanes in which nobody waits any more: what was seen says nothing about the next backlog."""
-        for key in [key for key in self._flows if not busy(key)]:
-            del self._flows[key]
+        for key, share in waiting.emptied:
+            if not waiting.holds(key, share):
+                self._flows.pop((key, share), None)
+            if not waiting.holds(key):
+                self._flows.pop(key, None)
+        waiting.emptied.clear()
 
-    def wait(self, ticket: Ticket, ahead: int, now: float) -> float | None:
-        """Seconds until `ticket` could start with `ahead` before it, on the hopeful side; None without data."""
+    def wait(self, ticket: Ticket, place: Place, now: float) -> float | None:
+        """Seconds until `ticket` could start from its place in the queue, on the hopeful side; None without data."""
         bound = opening(ticket, now, certain=True) - now
-        line = self._line(ticket, ahead + 1, now)
+        line = self._line(ticket, place.ahead + 1, now)
+        own = self._seen((ticket.key, ticket.share), place.own + 1, now)
+        if line is not None and own is not None:
+            line = max(line, own)
         if line is None:
             return bound if bound > 0 else None
         return max(bound, line)
 
+    def hopeless(self, waiting: Waiting, now: float) -> list[tuple[Ticket, float]]:
+        """Who has become hopeless since he came, and how long he would have to wait. Looks at a few now and then."""
+        if now < self._look_at:
+            return []
+        self._look_at = now + LOOK_EVERY
+        found = []
+        for tail in waiting.tails(LOOK_AT):
+            for ticket, place in tail:
+                wait = self.wait(ticket, place, now)
+                if wait is None or now + wait <= ticket.until:
+                    break
+                found.append((ticket, wait))
+        return found
+
     def _line(self, ticket: Ticket, places: int, now: float) -> float | None:
-        flow = self._flows.get(ticket.key)
-        rate = flow.rate(now) if flow is not None else None
-        seen = places / rate / MARGIN if rate else None
+        seen = self._seen(ticket.key, places, now)
         allowed = _allowed(ticket.path, places, now)
         if allowed is None or (seen is not None and seen < allowed):
             return seen
         return allowed
+
+    def _seen(self, key: LaneKey | tuple[LaneKey, Share], places: int, now: float) -> float | None:
+        """Seconds for so many, as they were served lately."""
+        flow = self._flows.get(key)
+        rate = flow.rate(now) if flow is not None else None
+        return places / rate / MARGIN if rate else None
 
 
 def opening(ticket: Ticket, now: float, *, certain: bool) -> float:
@@ -162,6 +193,19 @@ def _clears(meter: Meter, lasts: float | None, places: int, now: float) -> float
 
 def _request_windows(meter: Meter) -> list[Window]:
     return [w for w in meter.windows if isinstance(w, Window) and w.counts == REQUESTS and 1 <= w.limit < inf]
+
+
+def aim(ticket: Ticket, now: float) -> None:
+    """Find the path without those that failed it; when none of the others can come back in time, start over."""
+    route, request = ticket.route, ticket.request
+    path = route.path_without(request, ticket.barred)
+    if ticket.barred:
+        ticket.path = path
+        if not path.steps or opening(ticket, now, certain=True) > latest(ticket, now):
+            ticket.barred = ()
+            path = route.path_without(request, ())
+    ticket.path = path
+    ticket.key = path.retry_key(request.tenant) if ticket.attempt else path.key
 
 
 def latest(ticket: Ticket, now: float) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
+from gateway.core.fair import CLASSES
 from gateway.core.fleet import Fleet, Path
 from gateway.core.gauges import Waits, demand, rooms
 from gateway.core.meter import Meter
@@ -14,6 +16,8 @@ from gateway.core.nouns import Demand, Lesson, Room
 from gateway.core.standing import Standing
 from gateway.core.tally import Tally, Totals
 from gateway.core.waiting import Ticket
+
+MOST_TENANTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,10 @@ class TotalsView:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """Everything, at `at`. `waiting` maps each model that has a queue to its length."""
+    """Everything, at `at`. `waiting` maps each model that has a queue to its length, `waiting_classes` each class.
+
+    `waiting_tenants`: the `MOST_TENANTS` of whom most wait, and how many.
+    """
 
     at: float
     version: str
@@ -103,14 +110,19 @@ class FleetView:
     backends: tuple[BackendView, ...]
     waiting: Mapping[str, int]
     totals: TotalsView
+    waiting_classes: Mapping[str, int]
+    waiting_tenants: Mapping[str, int]
 
 
 def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, now: float) -> FleetView:
     """Freeze the fleet. What was retired by a reload is not shown, though its leases count in `totals`."""
     queues = dict.fromkeys(fleet.plan.models, 0)
+    classes: dict[str, int] = dict.fromkeys(CLASSES, 0)
+    tenants = Counter[str]()
     for ticket in waiting:
-        model = ticket.route.model
-        queues[model] += 1
+        queues[ticket.route.model] += 1
+        classes[ticket.request.class_] += 1
+        tenants[ticket.request.tenant] += 1
     return FleetView(
         at=now,
         version=fleet.plan.version,
@@ -130,6 +142,8 @@ def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, 
             totals.hedges_won,
             totals.hedge_tokens,
         ),
+        waiting_classes=classes,
+        waiting_tenants=dict(tenants.most_common(MOST_TENANTS)),
     )
 
 

@@ -1,24 +1,20 @@
-"""Those who wait. One queue, made of lanes: who may use the same backends waits in the same lane.
+"""Those who wait: a ticket each, the alarm that ends their waiting, and what the dispatcher asks of a queue.
 
-Inside a lane it is first come, first served, by arrival: a request that comes back after a failed attempt takes its
-old place. A head that has no room blocks only its own lane, since others may use backends that it may not. Lanes
-are asked in the order in which their heads arrived.
-
-`Waiting` is the seam: a fair queue replaces `Lanes` by ordering differently behind the same five verbs.
+`Waiting` is the seam; `core.lanes` is the queue behind it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gateway.core.budget import Budget
 from gateway.core.choose import Seat, Shy
+from gateway.core.fair import Share
 from gateway.core.fleet import LaneKey, Path, Route
-from gateway.core.nouns import Lease, Request
+from gateway.core.nouns import Lease, Request, ServiceClass
 
 if TYPE_CHECKING:
     from gateway.core.hedge import Race
@@ -29,19 +25,22 @@ class Ticket:
 
     `shy` are backends tried already, `barred` those of them that failed by their own fault; `waited` is the time
     spent in the queue before, `until` when waiting must end; `unspent` is what is left of the reservation; `budget`
-    pays for retries; `told` is when tokens were last heard of, `beside` how many ran on that account then; `race` is
+    pays for retries; `share` pays for service, `charged` is what it paid for this attempt; `told` is when tokens were
+    last heard of, `beside` how many ran on that account then; `race` is
     shared with the ticket of a hedge, and stays when that is over: no request is hedged twice.
     """
 
     __slots__ = (
-        "answer", "attempt", "barred", "begun", "beside", "budget", "flowed", "key", "lease", "path", "probe", "prompt",
-        "queued", "race", "request", "route", "seat", "seq", "shy", "told", "total", "trial", "unspent", "until",
-        "waited",
+        "answer", "attempt", "barred", "begun", "beside", "budget", "charged", "flowed", "key", "lease", "path",
+        "probe", "prompt", "queued", "race", "request", "route", "seat", "seq", "share", "shy", "told", "total", "trial",
+        "unspent", "until", "waited",
     )  # fmt: skip
 
     lease: Lease
     seat: Seat
     budget: Budget
+    share: Share
+    charged: float
     flowed: int
     beside: float
     told: float
@@ -68,19 +67,33 @@ class Ticket:
         return f"<Ticket {self.request.id}, attempt {self.attempt}>"
 
 
+class Place(NamedTuple):
+    """How many go before somebody in his lane, if nobody else comes; and how many of these are his own tenant's."""
+
+    ahead: int
+    own: int
+
+
 class Waiting(Protocol):
     """Who waits, and in which order they are asked. `len` is how many wait."""
+
+    emptied: list[tuple[LaneKey, Share]]
+    """Lanes, and whose requests in them, of which none waits any more; the reader clears it."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Ticket]: ...
 
-    def busy(self, key: LaneKey) -> bool:
-        """Whether somebody waits in this lane, so that a newcomer must wait behind him."""
+    def busy(self, key: LaneKey, class_: ServiceClass) -> bool:
+        """Whether somebody waits in this lane behind whom a newcomer of this class must wait."""
         ...
 
-    def put(self, ticket: Ticket) -> int:
-        """Let him wait under `ticket.key`; the number of those before him in his lane."""
+    def holds(self, key: LaneKey, share: Share | None = None) -> bool:
+        """Whether anybody waits in this lane, or anybody of this share."""
+        ...
+
+    def put(self, ticket: Ticket) -> Place:
+        """Let him wait under `ticket.key`."""
         ...
 
     def drop(self, ticket: Ticket) -> None:
@@ -95,56 +108,13 @@ class Waiting(Protocol):
         """The next of each lane."""
         ...
 
+    def newest(self, share: Share, route: Route) -> Ticket:
+        """The last to arrive of those who wait for this route at this share's cost. There must be one."""
+        ...
 
-class Lanes:
-    """First come, first served, per set of eligible backends."""
-
-    __slots__ = ("_count", "_lanes")
-
-    def __init__(self) -> None:
-        self._lanes: dict[LaneKey, list[tuple[float, int, Ticket]]] = {}
-        self._count = 0
-
-    def __repr__(self) -> str:
-        return f"<Lanes: {self._count} waiting in {len(self._lanes)}>"
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Ticket]:
-        return (entry[2] for lane in self._lanes.values() for entry in lane)
-
-    def busy(self, key: LaneKey) -> bool:
-        return key in self._lanes
-
-    def put(self, ticket: Ticket) -> int:
-        lane = self._lanes.setdefault(ticket.key, [])
-        entry = (ticket.request.arrived, ticket.seq, ticket)
-        place = bisect_left(lane, entry)
-        insort(lane, entry)
-        self._count += 1
-        return place
-
-    def drop(self, ticket: Ticket) -> None:
-        lane = self._lanes[ticket.key]
-        del lane[bisect_left(lane, (ticket.request.arrived, ticket.seq, ticket))]
-        self._count -= 1
-        if not lane:
-            del self._lanes[ticket.key]
-
-    def serve(self, place: Callable[[Ticket], bool]) -> None:
-        order = [lane[0] for lane in self._lanes.values()]
-        heapify(order)
-        while order:
-            ticket = heappop(order)[2]
-            if place(ticket):
-                self.drop(ticket)
-                lane = self._lanes.get(ticket.key)
-                if lane:
-                    heappush(order, lane[0])
-
-    def heads(self) -> Iterator[Ticket]:
-        return (lane[0][2] for lane in self._lanes.values())
+    def tails(self, most: int) -> list[Iterator[tuple[Ticket, Place]]]:
+        """Of so many tenants at most, taken in turn: who would be served last, his place, and those before him."""
+        ...
 
 
 class Alarms:

@@ -86,6 +86,8 @@ class Dispatch:
             max_tokens=chat.max_tokens,
             stream=chat.stream,
             arrived=call.received,
+            deadline=None if call.max_wait is None else call.received + call.max_wait,
+            weight=caller.weight,
         )
 
     async def _lease(self, call: Call, verdict: Verdict, failure: Failure | None) -> Lease:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from gateway.errors import NotFound
+from gateway.errors import BadRequest, NotFound
 from gateway.pipeline.live import Live
+from gateway.policy import scalars
 from gateway.policy.diagnose import nearest
 from gateway.service import Call, Response, Service
 from gateway.wire.chat import parse
 
+MAX_WAIT = "x-spillgate-max-wait"
+_MAX_WAIT = MAX_WAIT.encode()
+LONGEST_WAIT = 3600.0
+
 
 class Understand:
-    """Sets `call.chat`, `call.model` (our canonical name) and `call.policy`; raises `BadRequest` or `NotFound`."""
+    """Sets `call.chat`, `call.model` (our canonical name), `call.policy`, and `call.max_wait` if the client names one.
+
+    Raises `BadRequest` or `NotFound`.
+    """
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -23,6 +31,9 @@ class Understand:
             raise _unknown(chat.model, allowed, self._live)
         call.model = model
         call.policy = self._live.policy_of[model]
+        asked = call.headers.get(_MAX_WAIT)
+        if asked is not None:
+            call.max_wait = _max_wait(asked)
         return await service(call)
 
 
@@ -35,3 +46,14 @@ def _unknown(model: str, allowed: frozenset[str] | None, live: Live) -> NotFound
         code="model_not_found",
         param="model",
     )
+
+
+def _max_wait(asked: bytes) -> float:
+    found = scalars.duration(asked.decode("latin-1").strip())
+    if found is None or found > LONGEST_WAIT:
+        raise BadRequest(
+            f"The header {MAX_WAIT} must be a duration such as 500ms, 20s or 2m, at most 1h; 0 means: do not wait.",
+            code="invalid_header",
+            param=MAX_WAIT,
+        )
+    return found

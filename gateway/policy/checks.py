@@ -149,7 +149,7 @@ def check_hedges(read: Read, problems: Problems) -> None:
             problems.warn(read.at(*path), path, "has no effect: `first_token_timeout` ends the first attempt before")
 
 
-_PLAIN = {"budget": TenantWord().budget, "weight": TenantWord().weight}
+_PLAIN = {"budget": TenantWord().budget}
 
 
 def check_in_effect(read: Read, problems: Problems) -> None:
@@ -160,7 +160,7 @@ def check_in_effect(read: Read, problems: Problems) -> None:
         wanted = {"affinity": policy.affinity != "none", "cache": policy.cache}
         paths += [("policies", name, key) for key, value in wanted.items() if value]
     for name, tenant in document.tenants.items():
-        paths += [("tenants", name, key) for key in ("budget", "weight") if getattr(tenant, key) != _PLAIN[key]]
+        paths += [("tenants", name, key) for key in ("budget",) if getattr(tenant, key) != _PLAIN[key]]
     for path in paths:
         problems.warn(read.at(*path), path, "understood, but not in effect in this version")
 

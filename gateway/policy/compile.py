@@ -88,7 +88,7 @@ def _policy(read: Read, name: str, word: PolicyWord, problems: Problems) -> Poli
     return Policy(
         name=name,
         tiers=tuple(tiers),
-        queue=QueueRules(word.queue.max_wait, word.queue.max_length),
+        queue=QueueRules(word.queue.max_wait, word.queue.max_length, word.queue.max_bytes),
         timeouts=Timeouts(word.connect_timeout, word.first_token_timeout, word.token_gap_timeout, word.total_timeout),
         retry=RetryRules(retry.budget, retry.per_second, retry.attempts),
         breaker=BreakerRules(

@@ -163,6 +163,15 @@ class QueueWord(Struct, frozen=True):
 
     max_wait: Annotated[float, duration("How long at most. 0: never wait, refuse at once.")] = 20.0
     max_length: Annotated[int, count("How many at most.", least=0)] = 1000
+    max_bytes: Annotated[
+        int,
+        Meta(
+            description="How many bytes of prompts they may hold in memory.",
+            ge=1024,
+            le=2**40,
+            extra={"scalar": "size"},
+        ),
+    ] = 256 * 2**20
 
 
 class RetryWord(Struct, frozen=True):

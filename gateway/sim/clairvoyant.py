@@ -1,16 +1,20 @@
 """What a central queue that knows the future would make of a demand: the yardstick of the gateway.
 
 It knows every answer's length, every limit and every outage, sees a slot the moment it frees, and is never refused
-or cut. It keeps the same promises as the gateway, or the comparison would be unfair: first come first served among
-those who can still make it, nobody waits longer than the same patience, and no limit is exceeded, tokens included
-(what runs is counted in full, exactly). The clouds are the same behaviour model, time per token rising with load.
-No finite computation gives the exact hindsight optimum (it is an integer programme); `bound` is above everybody.
+or cut. It keeps the same promises as the gateway, or the comparison would be unfair: weighted max-min among tenants
+(the least served first, by true cost), first come first served among one tenant's who can still make it, nobody waits
+longer than the same patience, and no limit is exceeded, tokens included (what runs is counted in full, exactly). The
+clouds are the same behaviour model, time per token rising with load. No finite computation gives the exact hindsight
+optimum (it is an integer programme); `bound` is above everybody.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from heapq import heapify, heapreplace
+from itertools import islice
 from math import inf
 
 from gateway.clouds import laws
@@ -18,6 +22,7 @@ from gateway.clouds.counts import Windows
 from gateway.clouds.model import Cloud
 from gateway.clouds.profiles import Fleet, Profile
 from gateway.clouds.tickets import Admitted, Ask, Event, Ticket
+from gateway.core.fair import ANSWER
 from gateway.sim.demand import Need, Outage
 from gateway.sim.score import Record, Terms
 from gateway.sim.stage import Stage
@@ -107,6 +112,65 @@ class Ledger:
         return PREFILL_MARGIN + rules.net * (1 + rules.jitter) + turns * need.answer * slowest
 
 
+class Line:
+    """Those who wait, tenant by tenant; who was served least goes first. Who comes back has saved nothing up."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._weights = weights
+        self._had: dict[str, float] = {}
+        self._waiting: dict[str, deque[Need]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def __iter__(self) -> Iterator[Need]:
+        """All, in the order in which they would be served."""
+        turns = [(self._had[name], needs[0].at, needs[0].id, name, 0) for name, needs in self._waiting.items()]
+        heapify(turns)
+        while turns:
+            had, _, _, name, place = turns[0]
+            needs = self._waiting[name]
+            yield needs[place]
+            following = needs[place + 1] if place + 1 < len(needs) else None
+            turn = (had + self._cost(needs[place]), following.at, following.id) if following else (inf, 0.0, 0)
+            heapreplace(turns, (*turn, name, place + 1))
+            if turns[0][0] == inf:
+                return
+
+    def join(self, need: Need) -> None:
+        needs = self._waiting.get(need.tenant)
+        if needs is None:
+            least = min((self._had[name] for name in self._waiting), default=max(self._had.values(), default=0.0))
+            self._had[need.tenant] = max(self._had.get(need.tenant, 0.0), least)
+            needs = self._waiting[need.tenant] = deque()
+        needs.append(need)
+
+    def take(self, need: Need) -> None:
+        """He is served."""
+        self._had[need.tenant] += self._cost(need)
+        self._leave(need)
+
+    def oldest(self) -> float:
+        """When the first of those who wait arrived, `inf` if nobody does."""
+        return min((needs[0].at for needs in self._waiting.values()), default=inf)
+
+    def late(self, patience: float, now: float) -> list[Need]:
+        """Take out those who have waited longer than that."""
+        late = [need for needs in self._waiting.values() for need in needs if need.at + patience < now]
+        for need in late:
+            self._leave(need)
+        return late
+
+    def _leave(self, need: Need) -> None:
+        needs = self._waiting[need.tenant]
+        needs.remove(need)
+        if not needs:
+            del self._waiting[need.tenant]
+
+    def _cost(self, need: Need) -> float:
+        return (need.prompt + ANSWER * need.answer) / self._weights.get(need.tenant, 1.0)
+
+
 @dataclass(slots=True)
 class _Ride:
     need: Need
@@ -119,13 +183,19 @@ class Clairvoyant:
     """One replay. `run` returns a record for every need, in the order in which they ended."""
 
     def __init__(
-        self, fleet: Fleet, needs: tuple[Need, ...], outages: tuple[Outage, ...], terms: Terms, seed: int
+        self,
+        fleet: Fleet,
+        needs: tuple[Need, ...],
+        outages: tuple[Outage, ...],
+        terms: Terms,
+        seed: int,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self._stage = Stage(fleet, outages, seed)
         self._ledgers = {profile.name: Ledger(profile, outages) for profile in fleet.clouds}
         self._terms = terms
         self._coming = deque(needs)
-        self._queue: deque[Need] = deque()
+        self._queue = Line(weights or {})
         self._rides: dict[Ticket, _Ride] = {}
         self._records: list[Record] = []
         self._poll = inf
@@ -139,7 +209,7 @@ class Clairvoyant:
             for name, event in self._stage.advance(now):
                 self._seen(name, event)
             while self._coming and self._coming[0].at <= now:
-                self._queue.append(self._coming.popleft())
+                self._queue.join(self._coming.popleft())
             self._give_up(now)
             if now >= min(coming, self._poll) or len(self._records) > ended:
                 self._serve(now)
@@ -152,11 +222,12 @@ class Clairvoyant:
 
     def _alarm(self) -> float:
         """When the first of the queue loses patience, or a window may have opened."""
-        return min(self._poll, self._queue[0].at + self._terms.patience + 1e-9) if self._queue else inf
+        return min(self._poll, self._queue.oldest() + self._terms.patience + 1e-9) if self._queue else inf
 
     def _give_up(self, now: float) -> None:
-        while self._queue and self._queue[0].at + self._terms.patience < now:
-            late = self._queue.popleft()
+        if self._queue.oldest() + self._terms.patience >= now:
+            return
+        for late in self._queue.late(self._terms.patience, now):
             self._records.append(Record(late, "refused", now, queued=now - late.at, reason="patience", told=True))
 
     def _serve(self, now: float) -> None:
@@ -164,9 +235,9 @@ class Clairvoyant:
             doors = [ledger for ledger in self._ledgers.values() if ledger.is_open(now)]
             placed = next(
                 (
-                    (place, ledger)
-                    for place in range(min(len(self._queue), LOOK_AHEAD) if doors else 0)
-                    if (ledger := self._best(doors, self._queue[place], now)) is not None
+                    (need, ledger)
+                    for need in (islice(self._queue, LOOK_AHEAD) if doors else ())
+                    if (ledger := self._best(doors, need, now)) is not None
                 ),
                 None,
             )
@@ -174,9 +245,8 @@ class Clairvoyant:
                 timed = any(ledger.waits_for_time(now) for ledger in self._ledgers.values())
                 self._poll = now + POLL if timed else inf
                 return
-            need = self._queue[placed[0]]
-            del self._queue[placed[0]]
-            self._send(need, placed[1], now)
+            self._queue.take(placed[0])
+            self._send(*placed, now)
 
     def _best(self, doors: list[Ledger], need: Need, now: float) -> Ledger | None:
         return min((ledger for ledger in doors if ledger.fits(need, now)), key=Ledger.load, default=None)
@@ -219,7 +289,12 @@ class Clairvoyant:
 
 
 def replay(
-    fleet: Fleet, needs: tuple[Need, ...], outages: tuple[Outage, ...], terms: Terms, seed: int = 0
+    fleet: Fleet,
+    needs: tuple[Need, ...],
+    outages: tuple[Outage, ...],
+    terms: Terms,
+    seed: int = 0,
+    weights: Mapping[str, float] | None = None,
 ) -> list[Record]:
     """The clairvoyant's records of a demand. `seed` is the clouds' jitter only."""
-    return Clairvoyant(fleet, needs, outages, terms, seed).run()
+    return Clairvoyant(fleet, needs, outages, terms, seed, weights).run()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from math import exp, log
 from random import Random
 
+from gateway.core.nouns import ServiceClass
+
 CLUMPS = 1.5
 """coefficient of variation of the gaps"""
 PROMPTS = ((0.55, 40, 120), (0.35, 120, 320), (0.10, 320, 800))
@@ -21,13 +23,15 @@ STREAMED = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One request: when it arrives (seconds from the start), its prompt and answer in tokens, and how it is asked."""
+    """One request: when it arrives (seconds from the start), its prompt and answer in tokens, how and by whom."""
 
     id: int
     at: float
     prompt: int
     answer: int
     stream: bool = True
+    tenant: str = "demo"
+    class_: ServiceClass = "standard"
 
 
 @dataclass(frozen=True, slots=True)

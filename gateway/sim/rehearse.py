@@ -52,6 +52,7 @@ from gateway.sim.score import Record, Terms
 from gateway.sim.stage import Stage, Step
 
 MODEL = "deepseek-r2"
+EVERYBODY = "everybody"
 REPORT_EVERY = 64
 """tokens between two reports of progress, as live"""
 REPORT_AFTER = 0.5
@@ -135,7 +136,11 @@ class Watch:
 class _Shell:
     """Carries out verdicts on a stage, at the times it is told."""
 
-    def __init__(self, plan: Plan, stage: Stage, seed: int, watch: Watch) -> None:
+    def __init__(
+        self, plan: Plan, stage: Stage, seed: int, watch: Watch, weights: Mapping[str, float], fair: bool
+    ) -> None:
+        self._weights = weights
+        self._fair = fair
         self.watch = watch
         self.dispatcher = Dispatcher(plan, Random(seed))
         self.records: list[Record] = []
@@ -147,13 +152,14 @@ class _Shell:
     def arrive(self, need: Need, now: float) -> None:
         request = Request(
             id=str(need.id),
-            tenant="demo",
+            tenant=need.tenant if self._fair else EVERYBODY,
             model=MODEL,
-            class_="standard",
+            class_=need.class_ if self._fair else "standard",
             prompt_bytes=need.prompt * 4,
             max_tokens=need.answer,
             stream=need.stream,
             arrived=now,
+            weight=self._weights.get(need.tenant, 1.0),
         )
         self._carry(_Ride(need, request), self.dispatcher.offer(request, now), now)
 
@@ -292,14 +298,18 @@ def rehearse(
     steps: tuple[Step, ...] = (),
     watch: Watch | None = None,
     until: float = inf,
+    weights: Mapping[str, float] | None = None,
+    fair: bool = True,
 ) -> Rehearsal:
     """Run a demand through a dispatcher with this plan. Backends must be named like the fleet's clouds.
 
     `steps` change clouds on the way; `watch` sees everything; the run breaks off at `until` if it has not ended.
+    `weights` are tenants' (1 for who is not named). `fair` False is a control: all ask as one tenant, and among one
+    tenant's requests it is first come first served.
     """
     watch = watch or Watch()
     stage = Stage(fleet, outages, seed, steps)
-    shell = _Shell(plan, stage, seed, watch)
+    shell = _Shell(plan, stage, seed, watch, weights or {}, fair)
     coming = deque(needs)
     now, tick = 0.0, watch.every
     while (coming or shell.running or shell.waiting) and now < until:

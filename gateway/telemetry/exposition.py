@@ -44,6 +44,10 @@ class _Snapshot(Collector):
         for model, count in self._fleet.waiting.items():
             waiting.add_metric([model], count)
         yield waiting
+        classes = GaugeMetricFamily("spillgate_waiting_by_class", "Requests waiting for capacity.", labels=["class"])
+        for class_, count in self._fleet.waiting_classes.items():
+            classes.add_metric([class_], count)
+        yield classes
         refused = CounterMetricFamily("spillgate_refused", "Requests refused by the dispatcher.", labels=["reason"])
         for reason, count in self._fleet.totals.refused.items():
             refused.add_metric([reason], count)

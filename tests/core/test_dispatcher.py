@@ -345,7 +345,7 @@ def test_the_dispatcher_introduces_itself_shortly(world: Any) -> None:
     world.go(dispatcher)
     dispatcher.offer(world.request(), 0.0)
     assert repr(dispatcher) == "<Dispatcher <Fleet of 1 backends, 1 models>: 1 running, 1 waiting>"
-    assert repr(dispatcher._waiting) == "<Lanes: 1 waiting in 1>"
+    assert repr(dispatcher._waiting) == "<Queue: 1 waiting in 1 lanes>"
     (ticket,) = dispatcher._waiting
     assert repr(ticket) == f"<Ticket {ticket.request.id}, attempt 0>"
     assert repr(ticket.path) == "<Path a>"

@@ -42,12 +42,14 @@ from gateway.core.nouns import (
     Request,
     RetryRules,
     Served,
+    ServiceClass,
     Shares,
     Tier,
     Verdict,
     Wait,
 )
 from gateway.core.views import FleetView
+from gateway.testing.books import check_queue
 
 WIDE = {
     "own": Limits(streams=2),
@@ -72,7 +74,7 @@ def plan(accounts: dict[str, Limits], learn: Learn, *, without: str = "", versio
     surge = Policy(
         "surge",
         (tier("own-h20"), tier("ark-bj", "bailian"), tier("ark-sh", when=lambda r: r.class_ == "interactive")),
-        QueueRules(8.0, 12),
+        QueueRules(8.0, 12, 900_000),
         retry=RetryRules(0.1, 0.5, 4),
         breaker=BreakerRules(3, open_for=2.0),
         hedge=HedgeRules(1.0, 0.2),
@@ -181,16 +183,21 @@ class Walk(RuleBasedStateMachine):
 
     @rule(
         model=st.sampled_from(["r2", "v4", "r2", "nobody"]),
-        interactive=st.booleans(),
+        class_=st.sampled_from(["interactive", "standard", "batch"]),
+        tenant=st.sampled_from(["t", "t", "u", "v"]),
         size=st.sampled_from([10, 4000, 40_000, 200_000]),
         most=st.sampled_from([None, 50]),
         patience=st.sampled_from([None, 0.5, 30.0]),
     )
-    def offer(self, model: str, interactive: bool, size: int, most: int | None, patience: float | None) -> None:
+    def offer(
+        self, model: str, class_: ServiceClass, tenant: str, size: int, most: int | None, patience: float | None
+    ) -> None:
         self.offered += 1
+        weight = 0.5 + self.offered % 3 if tenant == "u" else 1.0
         deadline = None if patience is None else self.now + patience
-        class_ = "interactive" if interactive else "batch"
-        request = Request(f"q{self.offered}", "t", model, class_, size, most, True, self.now, deadline)  # type: ignore[arg-type]
+        request = Request(
+            f"q{self.offered}", tenant, model, class_, size, most, True, self.now, deadline, weight=weight
+        )
         before = repr(self.dispatcher.snapshot(self.now))
         lines = self.dispatcher.explain(request, self.now)
         assert lines == self.dispatcher.explain(request, self.now)
@@ -364,6 +371,7 @@ class Walk(RuleBasedStateMachine):
         assert len(self.dispatcher._waiting) == len(self.dispatcher._tickets) == view.totals.waiting
         assert self.offered == view.totals.offered == len(self.ended) + len(requests) + len(self.waiting)
         assert len(set(self.ended)) == len(self.ended)
+        check_queue(self.dispatcher)
         for account in view.accounts:
             assert account.in_flight == sum(lease.account == account.name for lease in self.running.values())
             assert account.reserved_tokens >= 0

@@ -60,6 +60,7 @@ class House:
         self.loop = loop
         self.limit = Limit(self.live, loop.time)
         self.dispatch = Dispatch(self.live, self.desk, lambda: 1.8e9)
+        self.headers: dict[bytes, bytes] = {}
         self.service = stack(
             Observe(loop.time, self.ended.append),
             Authenticate(self.live, lambda: 1.8e9),
@@ -83,7 +84,7 @@ class House:
         async def read() -> bytes:
             return raw
 
-        call = Call(f"req-{self._serial}", self.loop.time(), {}, read, key)
+        call = Call(f"req-{self._serial}", self.loop.time(), self.headers, read, key)
         try:
             response = await self.service(call)
         except BaseException:

@@ -306,6 +306,40 @@ def test_waiting_ends_with_a_named_refusal(run: Run, house: Any) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(("asked", "waits"), [(b"2s", 2.0), (b" 500ms ", 0.5), (b"0", 0.0), (b"1h", 10.0)])
+def test_a_client_may_name_how_long_it_will_wait_within_what_the_policy_allows(
+    run: Run, house: Any, asked: bytes, waits: float
+) -> None:
+    async def scenario() -> None:
+        stuck = Script(*[(3.0, chunk("a"))] * 20)
+        h = house({"one": MemoryUpstream(stuck), "two": MemoryUpstream(stuck)})
+        h.headers = {b"x-spillgate-max-wait": asked}
+        held = [await h.ask(stream=True) for _ in range(4)]
+        began = h.loop.time()
+        response, _ = await h.ask(stream=True)
+        assert h.loop.time() - began == pytest.approx(waits, abs=0.01)
+        assert json.loads(response.body)["error"]["code"] in {"capacity_deadline", "capacity_max_wait"}
+        for answer, call in held:
+            await answer.body.aclose()
+            h.end(call)
+        h.assert_quiet()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("asked", [b"5", b"-1s", b"soon", b"2h", b"", b"1e9s", b"\xff", b"9" * 500 + b"s"])
+def test_a_wait_that_makes_no_sense_is_refused_by_its_name(run: Run, house: Any, asked: bytes) -> None:
+    async def scenario() -> None:
+        h = house({"one": MemoryUpstream(GOOD), "two": MemoryUpstream(GOOD)})
+        h.headers = {b"x-spillgate-max-wait": asked}
+        response, _ = await h.ask(stream=True)
+        error = json.loads(response.body)["error"]
+        assert (response.status, error["code"], error["param"]) == (400, "invalid_header", "x-spillgate-max-wait")
+        h.assert_quiet()
+
+    run(scenario())
+
+
 def test_a_far_time_out_is_kept_too(run: Run, house: Any) -> None:
     document = """
 models: {r2: {}}
