@@ -12,7 +12,8 @@ import msgspec
 
 from gateway.cli.document import path_argument, read_or_report
 from gateway.core.dispatcher import Dispatcher
-from gateway.core.nouns import Candidate, Plan, Request
+from gateway.core.ladder import Form, Rung, form_at
+from gateway.core.nouns import Candidate, Plan, Request, ServiceClass
 from gateway.policy.diagnose import nearest
 
 BYTES_PER_TOKEN = 3.5
@@ -29,6 +30,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", action="append", default=[], metavar="BACKEND", help="assume it is out or full; may be repeated"
     )
+    parser.add_argument(
+        "--pressure", type=float, default=0.0, metavar="P", help="rehearse the ladder (`degrade`) at this pressure"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -44,26 +48,58 @@ def run(args: argparse.Namespace) -> int:
     for out in args.out:
         if out not in plan.backends:
             return _unknown("backend", out, plan.backends)
-    request = Request(
-        id="explain",
-        tenant=args.tenant,
-        model=names[asked],
-        class_=args.class_,
-        prompt_bytes=int(args.prompt_tokens * BYTES_PER_TOKEN),
-        max_tokens=args.max_tokens,
-        stream=not args.plain,
-        arrived=0.0,
-    )
+    ladder = plan.policies[plan.models[names[asked]].policy].ladder
+    form = form_at(ladder, args.class_, args.pressure)
+    request = _request(args, form, names[asked])
     dispatcher = Dispatcher(_without(plan, args.out), random.Random(0))
     candidates = dispatcher.explain(request, 0.0)
     policy = plan.models[request.model].policy
     if args.json:
-        shown = {"model": request.model, "policy": policy, "assumed_out": args.out}
+        shown = {
+            "model": request.model,
+            "policy": policy,
+            "assumed_out": args.out,
+            "gives_up": msgspec.to_builtins(form),
+        }
         found = msgspec.json.encode({**shown, "candidates": candidates})  # what is unbounded becomes null
         print(msgspec.json.format(found, indent=2).decode())
     else:
         _print(request, policy, candidates, args.out)
+        _print_ladder(args.pressure, ladder, args.class_)
     return 0 if any(candidate.chosen for candidate in candidates) else 1
+
+
+def _request(args: argparse.Namespace, form: Form, asked: str) -> Request:
+    """The request as it is offered: with what its form leaves of it."""
+    named = [limit for limit in (args.max_tokens, form.max_tokens) if limit is not None]
+    return Request(
+        id="explain",
+        tenant=args.tenant,
+        model=form.model or asked,
+        class_=args.class_,
+        prompt_bytes=int(args.prompt_tokens * BYTES_PER_TOKEN),
+        max_tokens=min(named, default=None),
+        stream=not args.plain,
+        arrived=0.0,
+    )
+
+
+def _print_ladder(pressure: float, ladder: tuple[Rung, ...], class_: ServiceClass) -> None:
+    if not ladder:
+        return
+    held = _gives_up(form_at(ladder, class_, pressure))
+    print(f"   at a pressure of {pressure:g} a {class_} request gives up: {held or 'nothing'}")
+    for rung in ladder:
+        if rung.at > pressure and (not rung.classes or class_ in rung.classes):
+            print(f"   from {rung.at:g} on: {_gives_up(form_at(ladder, class_, rung.at))}")
+
+
+def _gives_up(form: Form) -> str:
+    words = [f"model {form.model}"] if form.model else []
+    words += [] if form.max_tokens is None else [f"max_tokens {form.max_tokens}"]
+    words += ["thinking off"] if form.thinking_off else []
+    words += [f"reasoning_effort {form.effort}"] if form.effort else []
+    return ", ".join(words)
 
 
 def _without(plan: Plan, out: Collection[str]) -> Plan:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.core.ladder import Rung
+
 LimitKind = Literal["streams", "rpm", "tpm", "rps", "tps", "ramp"]
 LIMIT_KINDS: tuple[LimitKind, ...] = ("streams", "rpm", "tpm", "rps", "tps", "ramp")
 
@@ -104,11 +106,15 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class QueueRules:
-    """How long (seconds), how many, and how many bytes of prompts may wait. `max_wait` 0: never wait, refuse."""
+    """How long (seconds), how many, and how many bytes of prompts may wait. `max_wait` 0: never wait, refuse.
+
+    `comment_after`: who waits for a stream is told his place after so many seconds; None: never.
+    """
 
     max_wait: float = 20.0
     max_length: int = 1000
     max_bytes: int = 256 * 2**20
+    comment_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +171,7 @@ class Policy:
     retry: RetryRules = RetryRules()
     breaker: BreakerRules = BreakerRules()
     hedge: HedgeRules | None = None
+    ladder: tuple[Rung, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,13 +307,14 @@ class Wait:
 class Refuse:
     """`retry_after` in seconds, None when trying again would not help. `limit` names what had no room.
 
-    `ill`: it was not a matter of room; no backend is fit to be asked.
+    `ill`: it was not a matter of room; no backend is fit to be asked. `wait`: what it would have waited, if known.
     """
 
     reason: RefuseReason
     retry_after: float | None = None
     limit: str = ""
     ill: bool = False
+    wait: float | None = None
 
 
 Verdict = Go | Wait | Refuse

@@ -13,6 +13,7 @@ from gateway.core.fleet import Fleet, Path
 from gateway.core.gauges import Waits, demand, rooms
 from gateway.core.meter import Meter
 from gateway.core.nouns import Demand, Lesson, Room
+from gateway.core.pressure import Outlook, PressureView
 from gateway.core.standing import Standing
 from gateway.core.tally import Tally, Totals
 from gateway.core.waiting import Ticket
@@ -101,7 +102,8 @@ class TotalsView:
 class FleetView:
     """Everything, at `at`. `waiting` maps each model that has a queue to its length, `waiting_classes` each class.
 
-    `waiting_tenants`: the `MOST_TENANTS` of whom most wait, and how many.
+    `waiting_tenants`: the `MOST_TENANTS` of whom most wait, and how many. `waiting_oldest`: by class, the seconds that
+    who waits longest has waited (0 when nobody does).
     """
 
     at: float
@@ -112,16 +114,22 @@ class FleetView:
     totals: TotalsView
     waiting_classes: Mapping[str, int]
     waiting_tenants: Mapping[str, int]
+    waiting_oldest: Mapping[str, float]
+    pressures: tuple[PressureView, ...]
 
 
-def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, now: float) -> FleetView:
+def view(
+    fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, now: float, outlook: Outlook
+) -> FleetView:
     """Freeze the fleet. What was retired by a reload is not shown, though its leases count in `totals`."""
     queues = dict.fromkeys(fleet.plan.models, 0)
     classes: dict[str, int] = dict.fromkeys(CLASSES, 0)
+    oldest: dict[str, float] = dict.fromkeys(CLASSES, 0.0)
     tenants = Counter[str]()
     for ticket in waiting:
         queues[ticket.route.model] += 1
         classes[ticket.request.class_] += 1
+        oldest[ticket.request.class_] = max(oldest[ticket.request.class_], now - ticket.request.arrived)
         tenants[ticket.request.tenant] += 1
     return FleetView(
         at=now,
@@ -144,6 +152,8 @@ def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, 
         ),
         waiting_classes=classes,
         waiting_tenants=dict(tenants.most_common(MOST_TENANTS)),
+        waiting_oldest=oldest,
+        pressures=outlook.pressures(now),
     )
 
 

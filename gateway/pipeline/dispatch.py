@@ -161,7 +161,11 @@ class Dispatch:
         chat = call.chat
         assert chat is not None
         user = _user(call) if line.dialect.tell_user else b""
-        body = chat.body(line.model_json[attempt.lease.model_id], ask_usage=line.dialect.ask_usage, user_id=user)
+        more = b""
+        if call.easing is not None:
+            more, call.easing.told[attempt.lease.backend] = call.easing.fields(line.dialect)
+        model = line.model_json[attempt.lease.model_id]
+        body = chat.body(model, ask_usage=line.dialect.ask_usage, user_id=user, more=more)
         reply = await line.upstream.send(body, _NO_HEADERS)
         holder.append(reply)
         attempt.first_byte = self._desk.clock()

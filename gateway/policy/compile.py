@@ -20,7 +20,7 @@ from gateway.core.nouns import (
     Tier,
     Timeouts,
 )
-from gateway.policy import checks, doors, tenants
+from gateway.policy import checks, doors, ladder, tenants
 from gateway.policy.compiled import Compiled, Connection, PresetInfo, Tenant
 from gateway.policy.conditions import ConditionError, compile_condition
 from gateway.policy.diagnose import Path, Problems
@@ -36,6 +36,7 @@ def compiled(read: Read, presets: Mapping[str, PresetInfo], problems: Problems, 
     checks.check_serves(read, problems)
     checks.check_tiers(read, problems)
     checks.check_hedges(read, problems)
+    ladder.check_ladders(read, problems)
     checks.check_in_effect(read, problems)
     limits = checks.accounts(read, problems)
     connections = doors.connections(read, presets, problems)
@@ -88,13 +89,14 @@ def _policy(read: Read, name: str, word: PolicyWord, problems: Problems) -> Poli
     return Policy(
         name=name,
         tiers=tuple(tiers),
-        queue=QueueRules(word.queue.max_wait, word.queue.max_length, word.queue.max_bytes),
+        queue=QueueRules(word.queue.max_wait, word.queue.max_length, word.queue.max_bytes, word.queue.comment_after),
         timeouts=Timeouts(word.connect_timeout, word.first_token_timeout, word.token_gap_timeout, word.total_timeout),
         retry=RetryRules(retry.budget, retry.per_second, retry.attempts),
         breaker=BreakerRules(
             breaker.consecutive, breaker.share, breaker.samples, breaker.window, breaker.open_for, breaker.longest
         ),
         hedge=None if word.hedge is None else HedgeRules(word.hedge.budget, word.hedge.after),
+        ladder=ladder.ladder(word),
     )
 
 

@@ -57,8 +57,8 @@ def amount(about: str, *, required: bool = False) -> Meta:
     return Meta(description=about, ge=0, le=_HUGE, extra={"scalar": "float", "required": required})
 
 
-def positive(about: str) -> Meta:
-    return Meta(description=about, gt=0, le=1_000_000, extra={"scalar": "float"})
+def positive(about: str, *, required: bool = False) -> Meta:
+    return Meta(description=about, gt=0, le=1_000_000, extra={"scalar": "float", "required": required})
 
 
 def about(words: str, *, required: bool = False) -> Meta:
@@ -172,6 +172,46 @@ class QueueWord(Struct, frozen=True):
             extra={"scalar": "size"},
         ),
     ] = 256 * 2**20
+    comment_after: (
+        Annotated[
+            float,
+            duration(
+                "Who waits for a stream so long is told his place and expected wait in SSE comments; it commits the "
+                "status 200. Default: never.",
+                above=0,
+            ),
+        ]
+        | None
+    ) = None
+
+
+class RungWord(Struct, frozen=True):
+    """One step of a ladder: what requests give up from some pressure on. Steps add up."""
+
+    at: Annotated[
+        float,
+        positive(
+            "The pressure from which it holds: the use of what the backends may take, 1 when all is taken, and above "
+            "that 1 + expected wait ÷ `max_wait`.",
+            required=True,
+        ),
+    ] = 0.0
+    classes: Annotated[
+        list[Annotated[Literal["interactive", "standard", "batch"], about("a class")]],
+        about("Whose requests. Default: of all classes."),
+    ] = field(default_factory=list)
+    max_tokens: Annotated[int, limit("Answers are at most so long; never raised.")] | None = None
+    reasoning_effort: (
+        Annotated[
+            Literal["low", "medium", "high"],
+            about("Reasoning is at most of this effort, where the cloud knows the word; never raised."),
+        ]
+        | None
+    ) = None
+    thinking: (
+        Annotated[Literal["off"], about("The model answers without thinking, where the cloud has a switch.")] | None
+    ) = None
+    model: Annotated[str, name("Another model of this document answers, if the tenant may use it.")] = ""
 
 
 class RetryWord(Struct, frozen=True):
@@ -222,6 +262,9 @@ class PolicyWord(Struct, frozen=True):
         list[TierWord], about("Spill order: a tier is used when no backend of a tier above has room.", required=True)
     ] = field(default_factory=list)
     queue: Annotated[QueueWord, about("Waiting.")] = field(default_factory=QueueWord)
+    degrade: Annotated[
+        list[RungWord], about("What requests give up when there is too little for all, step by step.")
+    ] = field(default_factory=list)
     connect_timeout: Annotated[float, duration("To open a connection.", above=0)] = 5.0
     first_token_timeout: Annotated[
         float, duration("Until the first token of the answer; keep-alive bytes do not count.", above=0)
