@@ -126,6 +126,13 @@ def test_a_model_that_answers_instead_is_named_first() -> None:
     assert "Form" in repr(easing)
 
 
+def test_what_is_no_text_gives_way_where_the_word_is_known_and_passes_where_it_is_not() -> None:
+    chat, easing = parse(b'{"model":"r2","messages":[1],"reasoning_effort":"\xff"}').eased(Form(effort="low"), "")
+    assert easing.fields(SWITCH) == (b',"reasoning_effort":"low"', ("reasoning_effort=low",))
+    assert easing.fields(PLAIN) == (b',"reasoning_effort":"\xff"', ())
+    assert chat.body(b'"id"', ask_usage=False) == b'{"model":"id","messages":[1]}'
+
+
 forms = st.builds(
     Form,
     max_tokens=st.none() | st.integers(1, 300),
