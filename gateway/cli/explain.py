@@ -14,7 +14,10 @@ from gateway.cli.document import path_argument, read_or_report
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.ladder import Form, Rung, form_at
 from gateway.core.nouns import Candidate, Plan, Request, ServiceClass
+from gateway.policy.compiled import Compiled
 from gateway.policy.diagnose import nearest
+from gateway.upstream import presets
+from gateway.wire.easing import Easing
 
 BYTES_PER_TOKEN = 3.5
 
@@ -66,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(request, policy, candidates, args.out)
         _print_ladder(args.pressure, ladder, args.class_)
+        if lacking := _without_switch(compiled, form, candidates):
+            print(f"   no known switch for its reasoning, so it is asked as it came, at: {', '.join(lacking)}")
     return 0 if any(candidate.chosen for candidate in candidates) else 1
 
 
@@ -92,6 +97,17 @@ def _print_ladder(pressure: float, ladder: tuple[Rung, ...], class_: ServiceClas
     for rung in ladder:
         if rung.at > pressure and (not rung.classes or class_ in rung.classes):
             print(f"   from {rung.at:g} on: {_gives_up(form_at(ladder, class_, rung.at))}")
+
+
+def _without_switch(compiled: Compiled, form: Form, candidates: tuple[Candidate, ...]) -> list[str]:
+    """The backends that could take the request, and whose clouds know none of what its form asks of reasoning."""
+    if not (form.thinking_off or form.effort):
+        return []
+    easing = Easing(form, "", None, {})
+    dialects = {
+        c.backend: presets.load(compiled.connections[c.backend].preset).dialect for c in candidates if c.eligible
+    }
+    return [name for name, dialect in dialects.items() if not easing.fields(dialect)[1]]
 
 
 def _gives_up(form: Form) -> str:

@@ -107,6 +107,8 @@ class Outlook:
             return FULL_FORM
         mark = self._marks.get((route.model, class_))
         if mark is None or mark.route is not route:
+            routes = self._fleet.routes
+            self._marks = {key: found for key, found in self._marks.items() if routes.get(key[0]) is found.route}
             mark = self._marks[route.model, class_] = _Mark(route)
         if now >= mark.at + TICK:
             ladder = route.policy.ladder

@@ -83,9 +83,9 @@ class Dispatch:
         raise _final(call, failure)
 
     def _tell_after(self, call: Call) -> float | None:
-        chat = call.chat
+        chat, policy = call.chat, self._live.policies.get(call.policy)  # a reload may have taken it away
         assert chat is not None
-        return self._live.policies[call.policy].queue.comment_after if chat.stream else None
+        return policy.queue.comment_after if policy is not None and chat.stream else None
 
     def _request(self, call: Call) -> Request:
         chat, caller = call.chat, call.caller

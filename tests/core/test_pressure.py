@@ -157,6 +157,18 @@ def test_a_new_plan_begins_without_a_rung(world: Any) -> None:
     assert {p.rung for p in dispatcher.outlook.pressures(0.0)} == {0.0}
 
 
+def test_models_that_are_gone_are_forgotten(world: Any) -> None:
+    plan = world.plan(policy={"ladder": LADDER}, a=Limits(streams=2))
+    dispatcher = Dispatcher(plan, Random(1))
+    for number in range(3):
+        name = f"m{number}"
+        backends = {"a": replace(plan.backends["a"], serves={name: "id"})}
+        models = {name: replace(plan.models["m"], name=name, aliases=())}
+        dispatcher.apply(Reloaded(replace(plan, models=models, backends=backends)), 0.0)
+        dispatcher.outlook.form(name, "batch", 0.0)
+    assert len(dispatcher.outlook._marks) == 1
+
+
 def test_pressures_are_told_of_so_many_models_at_most(world: Any) -> None:
     plan = world.plan(a=Limits(streams=1))
     model = plan.models["m"]

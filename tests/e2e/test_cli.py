@@ -80,6 +80,9 @@ def test_explain_rehearses_the_ladder(spillgate: Any, tmp_path: Path) -> None:
     calm = spillgate(*ask, "0.95", **ENV).stdout
     assert "at a pressure of 0.95 a standard request gives up: nothing" in calm
     assert "from 1.5 on: model lite, thinking off" in calm
+    assert "no known switch" not in calm
+    steep.write_text(steep.read_text().replace("preset: vllm", "preset: openai"))
+    assert "as it came, at: own\n" in spillgate(*ask, "1.5", **ENV).stdout
     batch = spillgate(*ask, "0.95", "--class", "batch", **ENV).stdout
     assert "a batch request gives up: max_tokens 2000, reasoning_effort low" in batch
     told = json.loads(spillgate(*ask, "1.5", "--max-tokens", "9000", "--json", **ENV).stdout)
