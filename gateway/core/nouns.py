@@ -106,10 +106,7 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class QueueRules:
-    """How long (seconds), how many, and how many bytes of prompts may wait. `max_wait` 0: never wait, refuse.
-
-    `comment_after`: who waits for a stream is told his place after so many seconds; None: never.
-    """
+    """How long (seconds; 0: refuse), how many, how many bytes may wait; after how long one hears of his place."""
 
     max_wait: float = 20.0
     max_length: int = 1000
@@ -204,8 +201,6 @@ class Usage:
     reasoning: int = 0
 
 
-# --- how a lease ends -------------------------------------------------------------------------------------
-
 RefusalKind = Literal["rpm", "tpm", "burst", "concurrency", "quota"]
 FailureKind = Literal["connect", "timeout", "stall", "server", "protocol"]
 
@@ -266,9 +261,6 @@ class Beaten:
 
 
 Outcome = Served | Limited | Overloaded | Failed | Unusable | Rejected | Abandoned | Beaten
-
-
-# --- what the dispatcher answers --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

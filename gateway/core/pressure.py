@@ -3,8 +3,8 @@
 *Pressure* is of a model and a class, since conditions may keep a class from some backends. While nobody has to wait it
 is the use of what the backends that a plain request of the class may use can take now: the use of each account's
 fullest limit (declared, learnt, or this replica's share; ramps left out), averaged over the accounts by the streams
-they may have. An account that takes nothing (pausing, or all its backends out) counts as full; one that is without
-any limit makes the pressure 0. When a newcomer would have to wait it is 1 + his expected wait ÷ `max_wait`.
+they may have. What takes nothing (a pause, an open breaker) is left out, and with nobody left all is full; an account
+without any limit makes the pressure 0. When a newcomer would have to wait it is 1 + his expected wait ÷ `max_wait`.
 
 It is reckoned anew at most every `TICK` seconds, and only for models whose policy has a ladder, or when asked.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from math import inf
 
+from gateway.core.choose import Seat
 from gateway.core.fair import CLASSES, Share
 from gateway.core.fleet import Fleet, Path, Route
 from gateway.core.gauges import rooms
@@ -49,27 +50,24 @@ def fullness(meter: Meter, now: float) -> float | None:
     return max(found, default=None)
 
 
-def use(path: Path, now: float) -> float:
-    """How much of what a path's accounts may take is in use, 0 to 1. Nobody to ask is full."""
-    fit: dict[Meter, bool] = {}
-    for seat in path.seats:
-        meter = seat.meter
-        takes = meter.cooling_until <= now and seat.standing.out_until(seat.model) <= now
-        fit[meter] = fit.get(meter, False) or takes
-    parts: list[tuple[Meter, float]] = []
-    for meter, takes in fit.items():
-        full = fullness(meter, now) if takes else 1.0
-        if full is None:
-            return 0.0
-        parts.append((meter, full))
-    caps = [meter.cap for meter, _ in parts if 0 < meter.cap < inf]
+def filling(path: Path, now: float) -> float:
+    """How much of what a path's accounts can take is in use, 0 to 1. With nobody fit to be asked it is full."""
+    fit = {seat.meter: None for seat in path.seats if _takes(seat, now)}
+    found = [(meter, fullness(meter, now)) for meter in fit]
+    if any(full is None for _, full in found):
+        return 0.0
+    caps = [meter.cap for meter, _ in found if meter.cap < inf]
     usual = sum(caps) / len(caps) if caps else 1.0
     whole = used = 0.0
-    for meter, full in parts:
+    for meter, full in found:
         weight = meter.cap if meter.cap < inf else usual
         whole += weight
-        used += weight * full
+        used += weight * (full or 0.0)
     return used / whole if whole else 1.0
+
+
+def _takes(seat: Seat, now: float) -> bool:
+    return seat.meter.cooling_until <= now and seat.standing.out_until(seat.model) <= now
 
 
 def _part(used: float, limit: float) -> float:
@@ -142,7 +140,7 @@ class Outlook:
         request = Request("plain", "", route.model, class_, _PLAIN_BYTES, None, True, now)
         path = route.path_for(request)
         if not self._waiting.busy(path.key, class_):
-            return use(path, now), 0.0
+            return filling(path, now), 0.0
         rank = CLASSES.index(class_)
         ahead = sum(t.key == path.key and t.share.band.rank <= rank for t in self._tickets.values())
         estimate = route.estimate

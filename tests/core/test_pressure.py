@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.ladder import FULL_FORM, Form, Rung
-from gateway.core.nouns import Limited, Limits, QueueRules, Reloaded, Served, Shares, Tier, Unusable, Usage, Wait
+from gateway.core.nouns import Go, Limited, Limits, QueueRules, Reloaded, Served, Shares, Tier, Unusable, Usage, Wait
 from gateway.core.pressure import MOST_MODELS, TICK, fullness
 
 LADDER = (Rung(0.5, max_tokens=100), Rung(1.0, frozenset({"batch"}), model="other"))
@@ -48,10 +48,10 @@ def test_while_nobody_waits_it_is_the_use_of_what_the_accounts_may_take(
     assert pressure(dispatcher) == pytest.approx(expected)
 
 
-def test_an_account_that_takes_nothing_is_full(world: Any) -> None:
-    dispatcher = world.dispatcher((Tier(("a",)), Tier(("b",))), a=Limits(streams=1), b=Limits(streams=3))
-    dispatcher.settle(world.go(dispatcher), Limited("rpm"), 0.0)
-    assert pressure(dispatcher) == pytest.approx((1.0 * 1 + 1 / 3 * 3) / 4)
+def test_an_account_that_takes_nothing_is_left_out(world: Any) -> None:
+    dispatcher = world.dispatcher((Tier(("a",)), Tier(("b",))), a=Limits(streams=9), b=Limits(streams=3))
+    assert isinstance(dispatcher.settle(world.go(dispatcher), Limited("rpm"), 0.0), Go)
+    assert pressure(dispatcher) == pytest.approx(1 / 3)
 
 
 def test_with_nobody_fit_to_be_asked_all_is_taken(world: Any) -> None:
