@@ -20,6 +20,7 @@ from gateway.wire.envelope import encode_error
 
 EVERY = 5.0
 """seconds between two comments"""
+_AGAIN = 1.0
 Facts = Callable[[Call], Headers]
 
 
@@ -31,9 +32,10 @@ async def aloud(
     `stream` are the headers of a stream, `facts` those that tell of a call.
     """
     task = desk.loop.create_task(serving)
+    pause = after
     while True:
         try:
-            await asyncio.wait({task}, timeout=after)
+            await asyncio.wait({task}, timeout=pause)
         except asyncio.CancelledError:
             await _drop(task)
             raise
@@ -41,6 +43,7 @@ async def aloud(
             return task.result()
         if (comment := _comment(call, desk)) is not None:
             return Response(200, [*stream], _Aloud(call, task, desk, comment, facts))
+        pause = max(after, _AGAIN)  # it runs; should that fail, it may have to wait again
 
 
 class _Aloud:
