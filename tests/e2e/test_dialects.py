@@ -127,7 +127,7 @@ def test_it_serves_what_another_cannot(
 
 
 def test_its_limit_holds_and_the_rest_spills(client: openai.OpenAI, cloud: MessagesCloud) -> None:
-    cloud.prefill, cloud.streams = 0.3, 2
+    cloud.prefill, cloud.streams = 1.5, 2
     with ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(served_by, client, "claude-first", max_tokens=4) for _ in range(6)]
         by = [answer.result() for answer in asked]
