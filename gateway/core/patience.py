@@ -29,6 +29,9 @@ HORIZON = 10.0
 SOONEST = 2.0
 ENOUGH = 10
 UNKNOWN_RETRY = 5.0
+SECOND_THOUGHTS = 1.5
+"""Who was let in is refused when he would have to wait so many times as long as he may: what is seen of a lane lags
+behind when limits are being learnt, and a queue that runs dry teaches nothing."""
 LOOK_EVERY, LOOK_AT = 0.5, 16
 """Every so many seconds, so many tenants' queues are looked at for those who have become hopeless."""
 
@@ -109,7 +112,7 @@ class Patience:
         for tail in waiting.tails(LOOK_AT):
             for ticket, place in tail:
                 wait = self.wait(ticket, place, now)
-                if wait is None or now + wait <= ticket.until:
+                if wait is None or now + wait / SECOND_THOUGHTS <= ticket.until:
                     break
                 found.append((ticket, wait))
         return found
