@@ -106,6 +106,17 @@ def test_a_streamed_answer_with_reasoning_and_usage_only_when_asked_for(
         assert [chunk.usage.completion_tokens for chunk in chunks if chunk.usage] == ([3] if asked else [])
 
 
+def test_its_limit_holds_and_the_rest_spills(client: openai.OpenAI, cloud: MessagesCloud) -> None:
+    """Before it has refused anybody: it comes back from that one stream at a time."""
+    cloud.prefill, cloud.streams = 1.5, 2
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(served_by, client, "claude-first", max_tokens=4) for _ in range(6)]
+        by = [answer.result() for answer in asked]
+    assert cloud.peak == 2
+    assert by.count("claude") >= 2
+    assert by.count("own") >= 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("status", [529, 500])
 def test_what_it_refuses_another_serves_and_then_it_serves_again(
@@ -124,16 +135,6 @@ def test_it_serves_what_another_cannot(
     assert served_by(client, "own-first", stream=stream, max_tokens=4) == "own"
     clouds.set("own", fail="crash")
     assert served_by(client, "own-first", stream=stream) == "claude"
-
-
-def test_its_limit_holds_and_the_rest_spills(client: openai.OpenAI, cloud: MessagesCloud) -> None:
-    cloud.prefill, cloud.streams = 1.5, 2
-    with ThreadPoolExecutor(6) as pool:
-        asked = [pool.submit(served_by, client, "claude-first", max_tokens=4) for _ in range(6)]
-        by = [answer.result() for answer in asked]
-    assert cloud.peak == 2
-    assert by.count("claude") >= 2
-    assert by.count("own") >= 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
