@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import trustme
 
+from gateway.store.address import connect
 from gateway.store.base import Need, Report, StoreDown, Terms
-from gateway.store.redis import RedisStore, connect, key_of
+from gateway.store.redis import RedisStore, key_of
 
 TERMS = Terms()
 RIGHTS = ("+hmget", "+hset", "+hdel", "+del", "+pttl", "+pexpire", "+time")
