@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
+from gateway.upstream.arriving import Arriving
 from gateway.upstream.base import UpstreamError
 
 HIGH_WATER = 256 * 1024
@@ -18,16 +19,18 @@ ACKNOWLEDGE = HIGH_WATER // 4
 """bytes read before the other side is told so"""
 
 
-class HandedReply:
-    """One answer, handed over. `begin`, `add`, `end` and `fail` are called in the reader's loop with what came.
+class HandedReply(Arriving):
+    """One answer, handed over; made in the reader's loop.
 
-    `hang_up` is called when the reader gives up, `taken` with the number of bytes that were read since it was called
-    last, `over` once, when there is nothing more to come.
+    `begin`, `add`, `end` and `fail` are called in that loop with what came. `hang_up` is called when the reader gives
+    up, `taken` with the number of bytes that were read since it was called last, `over` once, when there is nothing
+    more to come.
     """
 
     def __init__(
         self, hang_up: Callable[[], None], taken: Callable[[int], None], over: Callable[[HandedReply], None]
     ) -> None:
+        super().__init__(asyncio.get_running_loop())
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.header_names: AbstractSet[bytes] = frozenset()
@@ -35,10 +38,7 @@ class HandedReply:
         self._taken = taken
         self._over = over
         self._unsaid = 0
-        self._pieces: list[bytes] = []
-        self._done = False
         self._error: UpstreamError | None = None
-        self._waiter: asyncio.Future[None] | None = None
 
     async def head(self) -> None:
         """Wait for the status. Raises `UpstreamError`."""
@@ -71,24 +71,10 @@ class HandedReply:
                 raise UpstreamError("protocol", f"an answer of more than {limit} bytes")
         return bytes(found)
 
-    def at_end(self) -> bool:
-        return self._done and not self._pieces
-
     def abort(self) -> None:
         if not self._done and self._error is None:
             self.fail("protocol", "aborted")
             self._hang_up()
-
-    async def _more(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     # --- told by the other side -------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from gateway.upstream.arriving import Arriving
 from gateway.upstream.base import UpstreamError
 
 HIGH_WATER = 1024 * 1024
@@ -37,26 +38,22 @@ class Endpoint:
     connect_timeout: float = 5.0
 
 
-class HttpReply:
+class HttpReply(Arriving):
     """One answer. Bytes pile up here until they are read; the connection is returned when the last has come."""
 
     __slots__ = (
-        "_bytes", "_connection", "_done", "_error", "_loop", "_pieces", "_raw_headers", "_until_close", "_waiter",
-        "header_names", "status",
+        "_bytes", "_connection", "_error", "_raw_headers", "_until_close", "header_names", "status",
     )  # fmt: skip
 
     def __init__(self, connection: _Connection, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self.status = 0
-        self._loop = loop
         self._connection: _Connection | None = connection
         self._raw_headers: list[tuple[bytes, bytes]] = []
         self.header_names: AbstractSet[bytes] = frozenset()
-        self._pieces: list[bytes] = []
         self._bytes = 0
-        self._done = False
         self._error = ""
         self._until_close = True
-        self._waiter: asyncio.Future[None] | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -96,25 +93,11 @@ class HttpReply:
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def at_end(self) -> bool:
-        return self._done and not self._pieces
-
     def abort(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             self.fail("aborted")
             connection.drop()
-
-    async def _more(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     # --- told by the connection -------------------------------------------------------------------------
 
