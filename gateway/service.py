@@ -64,6 +64,7 @@ class Call:
     """One client's request on its way through the filters. Mutable, with one owner: the task that serves it."""
 
     __slots__ = (
+        "affinity",
         "attempts",
         "caller",
         "chat",
@@ -102,6 +103,8 @@ class Call:
         """the id of the key that was shown: for records and limits, never the key"""
         self.chat: Chat | None = None
         self.request: Request | None = None
+        self.affinity: tuple[int, ...] = ()
+        """marks of the prompt, where the policy asks for them"""
         self.model = ""
         self.policy = ""
         self.attempts: list[Attempt] = []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 import time
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
@@ -17,6 +19,7 @@ from gateway.core.explain import Candidate
 from gateway.core.nouns import Plan, Price, Request
 from gateway.core.tariff import prices
 from gateway.policy.diagnose import nearest
+from gateway.wire.prefix import marks
 
 BYTES_PER_TOKEN = 3.5
 
@@ -28,6 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", default="local", help="who asks (default %(default)s)")
     parser.add_argument("--prompt-tokens", type=int, default=500, metavar="N", help="default %(default)s")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="the request's limit on the answer")
+    parser.add_argument(
+        "--body", metavar="FILE", help="take the prompt from this request body"
+    )
     parser.add_argument("--plain", action="store_true", help="a request that is not streamed")
     parser.add_argument(
         "--out", action="append", default=[], metavar="BACKEND", help="assume it is out or full; may be repeated"
@@ -47,15 +53,18 @@ def run(args: argparse.Namespace) -> int:
     for out in args.out:
         if out not in plan.backends:
             return _unknown("backend", out, plan.backends)
+    body = Path(args.body).read_bytes() if args.body else b""
+    rules = plan.policies[plan.models[names[asked]].policy].affinity
     request = Request(
         id="explain",
         tenant=args.tenant,
         model=names[asked],
         class_=args.class_,
-        prompt_bytes=int(args.prompt_tokens * BYTES_PER_TOKEN),
+        prompt_bytes=len(body) or int(args.prompt_tokens * BYTES_PER_TOKEN),
         max_tokens=args.max_tokens,
         stream=not args.plain,
         arrived=0.0,
+        affinity=marks(body, args.tenant, re.compile(rules.ignore.encode()) if rules.ignore else None) if rules else (),
     )
     dispatcher = Dispatcher(_without(plan, args.out), random.Random(0))
     dispatcher.apply(prices(compiled.tariffs, time.time()), 0.0)
@@ -105,7 +114,7 @@ def _print(request: Request, policy: str, candidates: tuple[Candidate, ...], out
         limits = (
             " ".join(f"{room.kind} {room.used:g}/{room.limit:g}" for room in candidate.room) or "no declared limits"
         )
-        price = _price(candidate.price)
+        price = _price(candidate.price) + ("  home" if candidate.home else "")
         print(f" {mark} tier {candidate.tier + 1}  {candidate.backend:<{width}}  {state:<40}  {limits}{price}")
     for name in out:
         print(f"   assumed out: {name}")

@@ -41,4 +41,6 @@ def begin(ticket: Ticket, seat: Seat, number: int, now: float) -> Lease:
     else:
         due = standing.first_due(ticket.prompt, now) if ticket.request.stream else inf
         meter.watch(number, ticket.total, due, ticket.request.stream, now)
+    if ticket.marks and route.homes is not None:
+        route.homes.learn(ticket.marks, standing.name, ticket.homing, now)
     return lease

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.core.affinity import Homing
 from gateway.core.meter import FULL, Meter
 from gateway.core.nouns import Choose, Price
 from gateway.core.standing import Standing
@@ -51,11 +52,14 @@ def in_one_currency(seats: tuple[Seat, ...]) -> None:
 
 
 class Need(Protocol):
-    """What choosing must know of a request, in tokens; `total` = prompt + expected answer."""
+    """What choosing must know of a request, in tokens; `total` = prompt + expected answer. `marks` are hashes of ever
+    longer beginnings of its prompt, `homing` is told by `affinity`."""
 
     prompt: int
     answer: int
     total: int
+    marks: tuple[int, ...]
+    homing: Homing
 
 
 class Chance(Protocol):

@@ -33,6 +33,8 @@ class Candidate:
     score: float
     chosen: bool = False
     price: Price | None = None
+    home: bool = False
+    """whether the prompt's beginning is known there, or would be looked for there first"""
 
 
 class _FirstOfEquals:
@@ -53,6 +55,7 @@ def explain(route: Route, request: Request, now: float, busy: bool) -> tuple[Can
     for place, tier in enumerate(route.policy.tiers):
         seats = {seat.standing.name: seat for seat in route.seats(place)}
         met = tier.when is None or tier.when(request)
+        homes = _homes(route, request, tier, tuple(seat for seat in seats.values() if seat in own))
         for name in tier.backends:
             seat = seats.get(name)
             price = seat.price if seat else None
@@ -65,9 +68,12 @@ def explain(route: Route, request: Request, now: float, busy: bool) -> tuple[Can
             if busy:
                 full = (*full, "others wait for it")
             has_room = load(seat, need, now) < FULL
+            home = name in homes
+            if home and has_room and chosen is not None and chosen.tier == place and chosen.standing.name not in homes:
+                full = (*full, "home, but carries more than its part of the load")
             mark = score(tier.choose, seat, need, now)
             room = rooms(seat.meter, now)
-            lines.append(Candidate(name, place, True, has_room, full, room, mark, seat is chosen, price))
+            lines.append(Candidate(name, place, True, has_room, full, room, mark, seat is chosen, price, home))
     return tuple(lines)
 
 
@@ -110,6 +116,12 @@ def what_is_full(path: Path, need: Need, now: float) -> tuple[str, bool]:
         if why:
             parts.append(f"{seat.standing.name}: {'unavailable' if private else why[0]}")
     return "; ".join(parts[:3] + ["…"] * (len(parts) > 3)), ill
+
+
+def _homes(route: Route, request: Request, tier: Tier, seats: tuple[Seat, ...]) -> frozenset[str]:
+    if route.homes is None or not seats:
+        return frozenset()
+    return route.homes.names(request.affinity, seats, hashed=tier.choose == "least-loaded")
 
 
 def _choice(route: Route, path: Path, need: Need, now: float) -> Seat | None:

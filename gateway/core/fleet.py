@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from gateway.core.affinity import Homed, Homes
 from gateway.core.budget import Allowance, Budgets
 from gateway.core.choose import PICKS, Pick, Seat, Shy, in_one_currency
 from gateway.core.crowd import Crowd
@@ -67,8 +68,8 @@ class Route:
     """One model under its policy."""
 
     __slots__ = (
-        "_paths", "_tiers", "allowance", "budgets", "conditional", "crowd", "estimate", "model", "path", "policy",
-        "pool",
+        "_paths", "_tiers", "allowance", "budgets", "conditional", "crowd", "estimate", "homes", "model", "path",
+        "policy", "pool",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +81,7 @@ class Route:
         estimate: Estimate,
         allowance: Allowance | None,
         pool: Pool,
+        homes: Homes | None,
     ) -> None:
         self.model = model
         self.policy = policy
@@ -87,6 +89,7 @@ class Route:
         self.estimate = estimate
         self.allowance = allowance
         self.pool = pool
+        self.homes = homes
         self.crowd = Crowd()
         self._tiers = tiers
         self._paths: dict[tuple[int, Shy], Path] = {}
@@ -138,14 +141,18 @@ class Route:
                     used.add(seat.standing)
                     fresh.append(seat)
             if fresh:
-                steps.append(Step(PICKS[tier.choose], tuple(fresh)))
+                steps.append(Step(self._pick(tier), tuple(fresh)))
         return Path(tuple(steps), self.policy.name)
+
+    def _pick(self, tier: Tier) -> Pick:
+        base = PICKS[tier.choose]
+        return Homed(base, self.homes, hashed=tier.choose == "least-loaded").pick if self.homes is not None else base
 
 
 class Fleet:
     """Meters by account, standings by backend, routes by the name that apps ask for."""
 
-    __slots__ = ("_allowances", "_budgets", "_estimates", "_pools", "meters", "plan", "routes", "standings")
+    __slots__ = ("_allowances", "_budgets", "_estimates", "_homes", "_pools", "meters", "plan", "routes", "standings")
 
     def __init__(self, plan: Plan) -> None:
         self.meters: dict[str, Meter] = {}
@@ -154,6 +161,7 @@ class Fleet:
         self._budgets: dict[str, Budgets] = {}
         self._allowances: dict[str, Allowance] = {}
         self._estimates: dict[str, Estimate] = {}
+        self._homes: dict[str, Homes] = {}
         self._pools: dict[str, Pool] = {}
         self.load(plan, 0.0)
 
@@ -179,6 +187,7 @@ class Fleet:
             self._allowances[name].share = rules.budget
         self._estimates = {name: self._estimates.get(name) or Estimate() for name in plan.models}
         self._load_pools(plan)
+        self._load_homes(plan)
         self.routes = {name: self._route(name, plan) for name in plan.models}
         for name, model in plan.models.items():
             for alias in model.aliases:
@@ -249,6 +258,12 @@ class Fleet:
                 kept = [old[name] for name in sorted(tied) if name in old and old[name] not in self._pools.values()]
                 self._pools |= dict.fromkeys(tied, kept[0] if kept else Pool())
 
+    def _load_homes(self, plan: Plan) -> None:
+        rules = {name: plan.policies[model.policy].affinity for name, model in plan.models.items()}
+        self._homes = {name: self._homes.get(name) or Homes(wanted) for name, wanted in rules.items() if wanted}
+        for name, homes in self._homes.items():
+            homes.rules = rules[name] or homes.rules
+
     def _route(self, name: str, plan: Plan) -> Route:
         policy = plan.policies[plan.models[name].policy]
         tiers = []
@@ -261,7 +276,10 @@ class Fleet:
             tiers.append((tier, seats))
         allowance = self._allowances.get(policy.name)
         pool = next((self._pools[account] for account in _accounts(plan, name)), None) or Pool()
-        return Route(name, policy, tiers, self._budgets[policy.name], self._estimates[name], allowance, pool)
+        return Route(
+            name, policy, tiers, self._budgets[policy.name], self._estimates[name], allowance, pool,
+            self._homes.get(name),
+        )  # fmt: skip
 
 
 def _accounts(plan: Plan, model: str) -> list[str]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.core.rules import AffinityRules
+
 LimitKind = Literal["streams", "rpm", "tpm", "rps", "tps", "ramp"]
 LIMIT_KINDS: tuple[LimitKind, ...] = ("streams", "rpm", "tpm", "rps", "tps", "ramp")
 
@@ -71,7 +73,8 @@ class Backend:
 class Request:
     """What a client wants, understood. `deadline` is the latest useful dispatch time (absolute).
 
-    `weight` is the tenant's share when tenants compete; what his latest request says holds.
+    `weight` is the tenant's share when tenants compete; what his latest request says holds. `affinity` are hashes of
+    ever longer beginnings of the prompt; none: it may go anywhere.
     """
 
     id: str
@@ -83,7 +86,7 @@ class Request:
     stream: bool
     arrived: float
     deadline: float | None = None
-    affinity: str | None = None
+    affinity: tuple[int, ...] = ()
     weight: float = 1.0
 
 
@@ -165,6 +168,7 @@ class Policy:
     retry: RetryRules = RetryRules()
     breaker: BreakerRules = BreakerRules()
     hedge: HedgeRules | None = None
+    affinity: AffinityRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

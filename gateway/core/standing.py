@@ -20,6 +20,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
+from gateway.core.affinity import seed_of
 from gateway.core.breaker import Breaker, Setback
 from gateway.core.budget import Budget
 from gateway.core.comeback import later, span
@@ -45,11 +46,12 @@ class Standing:
 
     __slots__ = (
         "_full", "_rest_since", "_rests", "_span", "_until", "backend", "blocked_until", "breaker", "budget",
-        "duration", "floor", "in_flight", "latency", "meter", "missing", "name", "retired", "tally",
+        "duration", "floor", "in_flight", "latency", "meter", "missing", "name", "retired", "seed", "tally",
     )  # fmt: skip
 
     def __init__(self, backend: Backend, meter: Meter) -> None:
         self.name = backend.name
+        self.seed = seed_of(backend.name)
         self.backend = backend
         self.meter = meter
         self.in_flight = 0

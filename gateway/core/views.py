@@ -105,7 +105,8 @@ class TotalsView:
 class FleetView:
     """Everything, at `at`. `waiting` maps each model that has a queue to its length, `waiting_classes` each class.
 
-    `waiting_tenants`: the `MOST_TENANTS` of whom most wait, and how many.
+    `waiting_tenants`: the `MOST_TENANTS` of whom most wait, and how many. `affinity`: for models that have it, the
+    attempts sent where their beginning was `known`, to a `fresh` home, and elsewhere (`moved`).
     """
 
     at: float
@@ -116,6 +117,7 @@ class FleetView:
     totals: TotalsView
     waiting_classes: Mapping[str, int]
     waiting_tenants: Mapping[str, int]
+    affinity: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, now: float) -> FleetView:
@@ -149,6 +151,11 @@ def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, 
         ),
         waiting_classes=classes,
         waiting_tenants=dict(tenants.most_common(MOST_TENANTS)),
+        affinity={
+            name: {"known": homes.known, "fresh": homes.fresh, "moved": homes.moved}
+            for name in fleet.plan.models
+            if (homes := fleet.routes[name].homes) is not None
+        },
     )
 
 

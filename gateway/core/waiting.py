@@ -10,6 +10,7 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from gateway.core.affinity import Homing
 from gateway.core.budget import Budget
 from gateway.core.choose import Seat, Shy
 from gateway.core.fair import Share
@@ -27,13 +28,13 @@ class Ticket:
     spent in the queue before, `until` when waiting must end; `unspent` is what is left of the reservation; `budget`
     pays for retries; `share` pays for service, `charged` is what it paid for this attempt; `told` is when tokens were
     last heard of, `beside` how many ran on that account then; `race` is shared with the ticket of a hedge, and stays
-    when that is over: no request is hedged twice.
+    when that is over: no request is hedged twice; `marks` and `homing`: see `affinity`.
     """
 
     __slots__ = (
-        "answer", "attempt", "barred", "begun", "beside", "budget", "charged", "flowed", "key", "lease", "path",
-        "probe", "prompt", "queued", "race", "request", "route", "seat", "seq", "share", "shy", "told", "total",
-        "trial", "unspent", "until", "waited",
+        "answer", "attempt", "barred", "begun", "beside", "budget", "charged", "flowed", "homing", "key", "lease",
+        "marks", "path", "probe", "prompt", "queued", "race", "request", "route", "seat", "seq", "share", "shy", "told",
+        "total", "trial", "unspent", "until", "waited",
     )  # fmt: skip
 
     lease: Lease
@@ -56,6 +57,8 @@ class Ticket:
         self.answer = answer
         self.total = prompt + answer
         self.key: LaneKey = path.key
+        self.marks = request.affinity
+        self.homing: Homing = ""
         self.attempt = self.seq = 0
         self.shy: Shy = ()
         self.barred: Shy = ()

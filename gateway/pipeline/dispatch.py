@@ -89,6 +89,7 @@ class Dispatch:
             stream=chat.stream,
             arrived=call.received,
             deadline=None if call.max_wait is None else call.received + call.max_wait,
+            affinity=call.affinity,
             weight=caller.weight,
         )
 

@@ -7,12 +7,14 @@ survive a reload with their connections; a line that went away closes when its l
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import msgspec
 
 from gateway.core.nouns import Backend, Plan, Policy
+from gateway.core.rules import AffinityRules
 from gateway.policy import roster
 from gateway.policy.compiled import Compiled, Connection
 from gateway.upstream.base import Upstream
@@ -64,6 +66,8 @@ class Live:
         self.open = not closed
         self.hedging: frozenset[str] = frozenset()
         """the policies that hedge"""
+        self.affine: Mapping[str, re.Pattern[bytes] | None] = MappingProxyType({})
+        """the policies with affinity, and what they ignore"""
         self.max_body = 16 * 1024 * 1024
 
     @property
@@ -90,6 +94,7 @@ class Live:
         self.names = {alias: model.name for model in plan.models.values() for alias in (model.name, *model.aliases)}
         self.policies = plan.policies
         self.policy_of = {model.name: model.policy for model in plan.models.values()}
+        self.affine = {p.name: _ignored(p.affinity) for p in plan.policies.values() if p.affinity is not None}
         self.hedging = frozenset(policy.name for policy in plan.policies.values() if policy.hedge is not None)
         self.accounts_of = {model: _accounts(plan, policy) for model, policy in self.policy_of.items()}
         self.max_body = compiled.max_body
@@ -133,3 +138,7 @@ def _connect_timeout(plan: Plan, backend: str) -> float:
         if any(backend in tier.backends for tier in policy.tiers)
     ]
     return min(found, default=5.0)
+
+
+def _ignored(rules: AffinityRules) -> re.Pattern[bytes] | None:
+    return re.compile(rules.ignore.encode()) if rules.ignore else None

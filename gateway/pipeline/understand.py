@@ -8,6 +8,7 @@ from gateway.policy import scalars
 from gateway.policy.diagnose import nearest
 from gateway.service import Call, Response, Service
 from gateway.wire.chat import parse
+from gateway.wire.prefix import marks
 
 MAX_WAIT = "x-spillgate-max-wait"
 _MAX_WAIT = MAX_WAIT.encode()
@@ -24,13 +25,16 @@ class Understand:
         self._live = live
 
     async def __call__(self, call: Call, service: Service) -> Response:
-        call.chat = chat = parse(await call.read())
+        body = await call.read()
+        call.chat = chat = parse(body)
         model = self._live.names.get(chat.model)
         allowed = call.caller.models if call.caller else None
         if model is None or (allowed is not None and model not in allowed):
             raise _unknown(chat.model, allowed, self._live)
         call.model = model
-        call.policy = self._live.policy_of[model]
+        call.policy = policy = self._live.policy_of[model]
+        if policy in self._live.affine:
+            call.affinity = marks(body, call.caller.name if call.caller else "", self._live.affine[policy])
         asked = call.headers.get(_MAX_WAIT)
         if asked is not None:
             call.max_wait = _max_wait(asked)

@@ -150,8 +150,8 @@ def check_in_effect(read: Read, problems: Problems) -> None:
     document = read.document
     paths: list[tuple[str, ...]] = []
     for name, policy in document.policies.items():
-        wanted = {"affinity": policy.affinity != "none", "cache": policy.cache}
-        paths += [("policies", name, key) for key, value in wanted.items() if value]
+        if policy.cache:
+            paths.append(("policies", name, "cache"))
     for name, tenant in document.tenants.items():
         if tenant.budget is not None:
             paths.append(("tenants", name, "budget"))

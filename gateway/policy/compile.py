@@ -20,7 +20,7 @@ from gateway.core.nouns import (
     Timeouts,
 )
 from gateway.core.tariff import Tariffs
-from gateway.policy import checks, doors, prices, tenants
+from gateway.policy import affinity, checks, doors, prices, tenants
 from gateway.policy.compiled import Compiled, Connection, PresetInfo, Tenant
 from gateway.policy.conditions import ConditionError, compile_condition
 from gateway.policy.diagnose import Path, Problems
@@ -42,6 +42,7 @@ def compiled(
     checks.check_serves(read, problems)
     checks.check_tiers(read, problems)
     checks.check_hedges(read, problems)
+    affinity.check(read, problems)
     checks.check_in_effect(read, problems)
     limits = checks.accounts(read, problems)
     connections = doors.connections(read, presets, problems)
@@ -103,6 +104,7 @@ def _policy(read: Read, name: str, word: PolicyWord, problems: Problems) -> Poli
             breaker.consecutive, breaker.share, breaker.samples, breaker.window, breaker.open_for, breaker.longest
         ),
         hedge=None if word.hedge is None else HedgeRules(word.hedge.budget, word.hedge.after),
+        affinity=affinity.rules(word.affinity),
     )
 
 

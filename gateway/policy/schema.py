@@ -252,6 +252,32 @@ class HedgeWord(Struct, frozen=True):
     ) = None
 
 
+class AffinityWord(Struct, frozen=True):
+    """Prompts that begin alike go to the same backend of a tier, whose cache then has the beginning. A text in its
+    place is `by` alone."""
+
+    SHORT: ClassVar[str] = "by"
+
+    by: Annotated[Literal["none", "prefix"], about("`prefix`: by the beginning of the prompt, within one tenant.")] = (
+        "prefix"
+    )
+    keep: Annotated[float, duration("How long a backend is taken to remember, at least.", above=0)] = 1200.0
+    bound: Annotated[
+        float,
+        Meta(
+            description="A backend with more than so many times its part of the load is left out; one that is less "
+            "than a quarter used never is.",
+            ge=1,
+            le=100,
+            extra={"scalar": "float"},
+        ),
+    ] = 1.25
+    ignore: Annotated[
+        list[Annotated[str, text("dates, ids, or a regular expression")]],
+        about("What changes from request to request within the first 4 KiB of the prompt. Default: dates and ids."),
+    ] = field(default_factory=lambda: ["dates", "ids"])
+
+
 class CacheWord(Struct, frozen=True):
     """Stored answers for repeated questions."""
 
@@ -274,9 +300,7 @@ class PolicyWord(Struct, frozen=True):
     retry: Annotated[RetryWord, about("Repeating what failed.")] = field(default_factory=RetryWord)
     breaker: Annotated[BreakerWord, about("Leaving alone what fails.")] = field(default_factory=BreakerWord)
     hedge: Annotated[HedgeWord, about("Asking twice. Left out: never.")] | None = None
-    affinity: Annotated[
-        Literal["none", "prefix"], about("`prefix`: prefer the backend whose cache knows this prompt's beginning.")
-    ] = "none"
+    affinity: Annotated[AffinityWord, about("Keeping prompts near what clouds remember. Left out: not.")] | None = None
     cache: Annotated[CacheWord, about("Storing answers.")] | None = None
 
 

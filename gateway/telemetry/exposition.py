@@ -55,6 +55,13 @@ class _Snapshot(Collector):
             refused.add_metric([reason], count)
         yield refused
         yield from _hedges(self._fleet.totals)
+        affinity = CounterMetricFamily(
+            "spillgate_affinity", "Attempts by how their backend was found.", labels=["model", "how"]
+        )
+        for model, counts in self._fleet.affinity.items():
+            for how, number in counts.items():
+                affinity.add_metric([model, how], number)
+        yield affinity
         if self._shared is not None:
             yield from _shared_state(self._shared)
         if self._sinks:

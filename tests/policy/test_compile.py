@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 
 from gateway.core.nouns import Account, HedgeRules, Limits, Model, Price, Request, RetryRules
+from gateway.core.rules import AffinityRules
 from gateway.errors import DocumentError
 from gateway.policy.compiled import Compiled, Connection, PresetInfo
 from gateway.policy.load import load_text
@@ -146,7 +148,6 @@ def test_prices_in_two_currencies_are_not_compared(compile_text: Compile) -> Non
     [
         ("{tiers:", "{hedge: {}, tiers:", "5:10: policies.only.hedge: has no effect: there is no second backend"),
         ("{tiers:", "{hedge: {}, retry: {attempts: 1}, tiers:", "has no effect: `retry.attempts` allows one attempt"),
-        ("{tiers:", "{affinity: prefix, tiers:", "5:10: policies.only.affinity: understood, but not in effect"),
         ("{tiers:", "{cache: {ttl: 10m}, tiers:", "5:10: policies.only.cache: understood, but not in effect"),
         (
             "models:",
@@ -256,3 +257,22 @@ def test_a_driver_that_is_not_installed_is_named_with_the_way_to_it(presets: dic
     with pytest.raises(DocumentError, match=r"own\.driver: 'litellm' is not installed here \(make it so\)"):
         load_text(OTHER % "driver: litellm, serves: {r2: gemini/c}", {}, {**presets, "litellm": absent})
     assert load_text(SMALL, {}, {**presets, "litellm": absent}).connections["own"].driver == "http"
+
+
+def test_affinity_is_understood_in_short_and_in_full(compile_text: Compile) -> None:
+    def affinity_of(words: str) -> AffinityRules | None:
+        return compile_text(SMALL.replace("{tiers:", "{" + words + "tiers:")).plan.policies["only"].affinity
+
+    assert affinity_of("") is None
+    assert affinity_of("affinity: none, ") is None
+    short = affinity_of("affinity: prefix, ")
+    assert short is not None
+    assert (short.keep, short.bound) == (1200.0, 1.25)
+    assert re.search(short.ignore, "2026-11-24")
+    full = affinity_of("affinity: {keep: 5m, bound: 2, ignore: [ids, 'run [0-9]+']}, ")
+    assert full is not None
+    assert (full.keep, full.bound) == (300.0, 2.0)
+    assert re.fullmatch(full.ignore, "run 17")
+    assert not re.search(full.ignore, "2026-11-24")
+    with pytest.raises(DocumentError, match=r"ignore\[0\]: not a regular expression: .*expected dates, ids or"):
+        affinity_of("affinity: {ignore: ['(']}, ")
