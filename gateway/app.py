@@ -22,7 +22,7 @@ from typing import Any
 from gateway import __version__
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.nouns import Reloaded
-from gateway.edge import admin
+from gateway.edge import admin, console
 from gateway.edge.chat import ChatDoor
 from gateway.edge.routes import Inside, build
 from gateway.errors import DocumentError
@@ -92,6 +92,7 @@ class Gateway:
         )  # fmt: skip
         self._routes = build(inside)
         self._admin = admin.build(inside)
+        self._console = console.build(inside)
 
     async def __call__(
         self,
@@ -104,6 +105,8 @@ class Gateway:
                 await self.door(scope, receive, send)
             elif scope["path"].startswith(admin.PATH) and (self.admin_port is None or self._is_admins(scope)):
                 await self._admin(scope, receive, send)
+            elif scope["path"].startswith(console.PATH) and (self.admin_port is None or self._is_admins(scope)):
+                await self._console(scope, receive, send)
             else:
                 await self._routes(scope, receive, send)
         elif scope["type"] == "lifespan":

@@ -31,9 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", default="local", help="who asks (default %(default)s)")
     parser.add_argument("--prompt-tokens", type=int, default=500, metavar="N", help="default %(default)s")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="the request's limit on the answer")
-    parser.add_argument(
-        "--body", metavar="FILE", help="take the prompt from this request body"
-    )
+    parser.add_argument("--body", metavar="FILE", help="take the prompt from this request body")
     parser.add_argument("--plain", action="store_true", help="a request that is not streamed")
     parser.add_argument(
         "--out", action="append", default=[], metavar="BACKEND", help="assume it is out or full; may be repeated"

@@ -66,13 +66,13 @@ def build(inside: Inside) -> Starlette:
         )
 
     async def metrics(request: Request) -> Response:
-        if (refusal := _admin(request, inside)) is not None:
+        if (refusal := locked(request, inside)) is not None:
             return refusal
         response = _json(request, inside, 200, {})
         return Response(inside.metrics(), headers=dict(_without_type(response)), media_type="text/plain; version=0.0.4")
 
     async def status(request: Request) -> Response:
-        return _admin(request, inside) or _json(request, inside, 200, inside.status())
+        return locked(request, inside) or _json(request, inside, 200, inside.status())
 
     async def lost(request: Request, error: Exception) -> Response:
         return _error(request, inside, translate(request, error))
@@ -139,7 +139,7 @@ def _without_type(response: Response) -> list[tuple[str, str]]:
     return [(k, v) for k, v in response.headers.items() if k not in {"content-type", "content-length"}]
 
 
-def _admin(request: Request, inside: Inside) -> Response | None:
+def locked(request: Request, inside: Inside) -> Response | None:
     """None when the caller may look inside: with the admin key, or from this machine when there is none."""
     if not inside.admin_key:
         if request.client is None or request.client.host in LOOPBACK:
