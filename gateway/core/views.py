@@ -13,6 +13,7 @@ from gateway.core.fleet import Fleet, Path
 from gateway.core.gauges import Waits, demand, rooms
 from gateway.core.meter import Meter
 from gateway.core.nouns import Demand, Lesson, Price, Room
+from gateway.core.pressure import Outlook, PressureView
 from gateway.core.standing import Standing
 from gateway.core.tally import Tally, Totals
 from gateway.core.waiting import Ticket
@@ -105,8 +106,9 @@ class TotalsView:
 class FleetView:
     """Everything, at `at`. `waiting` maps each model that has a queue to its length, `waiting_classes` each class.
 
-    `waiting_tenants`: the `MOST_TENANTS` of whom most wait, and how many. `affinity`: for models that have it, the
-    attempts sent where their beginning was `known`, to a `fresh` home, and elsewhere (`moved`).
+    `waiting_tenants`: the `MOST_TENANTS` of whom most wait, and how many. `waiting_oldest`: by class, the seconds that
+    who waits longest has waited (0 when nobody does). `affinity`: for models that have it, the attempts sent where
+    their beginning was `known`, to a `fresh` home, and elsewhere (`moved`).
     """
 
     at: float
@@ -117,17 +119,23 @@ class FleetView:
     totals: TotalsView
     waiting_classes: Mapping[str, int]
     waiting_tenants: Mapping[str, int]
+    waiting_oldest: Mapping[str, float]
+    pressures: tuple[PressureView, ...]
     affinity: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, now: float) -> FleetView:
+def view(
+    fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, now: float, outlook: Outlook
+) -> FleetView:
     """Freeze the fleet. What was retired by a reload is not shown, though its leases count in `totals`."""
     queues = dict.fromkeys(fleet.plan.models, 0)
     classes: dict[str, int] = dict.fromkeys(CLASSES, 0)
+    oldest: dict[str, float] = dict.fromkeys(CLASSES, 0.0)
     tenants = Counter[str]()
     for ticket in waiting:
         queues[ticket.route.model] += 1
         classes[ticket.request.class_] += 1
+        oldest[ticket.request.class_] = max(oldest[ticket.request.class_], now - ticket.request.arrived)
         tenants[ticket.request.tenant] += 1
     charged = fleet.prices()
     return FleetView(
@@ -151,6 +159,8 @@ def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, 
         ),
         waiting_classes=classes,
         waiting_tenants=dict(tenants.most_common(MOST_TENANTS)),
+        waiting_oldest=oldest,
+        pressures=outlook.pressures(now),
         affinity={
             name: {"known": homes.known, "fresh": homes.fresh, "moved": homes.moved}
             for name in fleet.plan.models

@@ -50,6 +50,7 @@ class _Snapshot(Collector):
         for class_, count in self._fleet.waiting_classes.items():
             classes.add_metric([class_], count)
         yield classes
+        yield from _pressures(self._fleet)
         refused = CounterMetricFamily("spillgate_refused", "Requests refused by the dispatcher.", labels=["reason"])
         for reason, count in self._fleet.totals.refused.items():
             refused.add_metric([reason], count)
@@ -91,6 +92,28 @@ def _records(sinks: Sequence[SinkHealth]) -> Iterable[Metric]:
         dropped.add_metric(kind, sink.dropped)
         waiting.add_metric(kind, sink.waiting)
     return written, dropped, waiting
+
+
+def _pressures(fleet: FleetView) -> Iterable[Metric]:
+    labels = ["model", "class"]
+    pressure = GaugeMetricFamily(
+        "spillgate_pressure",
+        "Use of what the backends may take; above 1: 1 + expected wait / max_wait.",
+        labels=labels,
+    )
+    rung = GaugeMetricFamily("spillgate_rung", "The pressure of the highest rung that holds, 0: none.", labels=labels)
+    wait = GaugeMetricFamily("spillgate_expected_wait_seconds", "What a newcomer would wait, if known.", labels=labels)
+    for found in fleet.pressures:
+        pressure.add_metric([found.model, found.class_], found.pressure)
+        rung.add_metric([found.model, found.class_], found.rung)
+        if found.wait is not None:
+            wait.add_metric([found.model, found.class_], found.wait)
+    oldest = GaugeMetricFamily(
+        "spillgate_waiting_oldest_seconds", "How long who waits longest has waited.", labels=["class"]
+    )
+    for class_, seconds in fleet.waiting_oldest.items():
+        oldest.add_metric([class_], seconds)
+    return pressure, rung, wait, oldest
 
 
 def _accounts(fleet: FleetView) -> Iterable[Metric]:
