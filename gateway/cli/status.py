@@ -66,7 +66,7 @@ def _show(status: dict[str, Any]) -> None:
         + (f", {totals['hedged']} hedged ({totals['hedges_won']} won)" if totals["hedged"] else "")
     )
     if fleet["waiting_tenants"]:
-        console.print("waiting: " + ", ".join(f"{name} {count}" for name, count in fleet["waiting_tenants"].items()))
+        console.print(_tenants(fleet["waiting_tenants"]), highlight=False)
     console.print(_queue(fleet), highlight=False)
     if status["reload_error"]:
         console.print(f"[red]the last reload was rejected:[/red]\n{status['reload_error']}", highlight=False)
@@ -109,6 +109,14 @@ def _price(prices: dict[str, Any]) -> str:
     """In and out per million; "…" when its models differ."""
     shown = {f"{price['input']:g}/{price['output']:g} {price['currency']}" for price in prices.values()}
     return min(shown, default="–") + (" …" if len(shown) > 1 else "")
+
+
+def _tenants(waiting: dict[str, dict[str, int]]) -> str:
+    """Of whom most wait, and as what."""
+    shown = (
+        f"{name} " + ", ".join(f"{n} {class_}" for class_, n in counts.items()) for name, counts in waiting.items()
+    )
+    return "waiting: " + "; ".join(shown)
 
 
 def _queue(fleet: dict[str, Any]) -> str:

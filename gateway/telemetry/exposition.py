@@ -25,6 +25,8 @@ class Shared:
     failures: int
 
 
+OTHERS = "(others)"
+"""no tenant can have this name"""
 _BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 
 
@@ -50,6 +52,7 @@ class _Snapshot(Collector):
         for class_, count in self._fleet.waiting_classes.items():
             classes.add_metric([class_], count)
         yield classes
+        yield _waiting_tenants(self._fleet)
         yield from _pressures(self._fleet)
         refused = CounterMetricFamily("spillgate_refused", "Requests refused by the dispatcher.", labels=["reason"])
         for reason, count in self._fleet.totals.refused.items():
@@ -67,6 +70,23 @@ class _Snapshot(Collector):
             yield from _shared_state(self._shared)
         if self._sinks:
             yield from _records(self._sinks)
+
+
+def _waiting_tenants(fleet: FleetView) -> Metric:
+    """The few of whom most wait by name, all others as one, so that there are never many series."""
+    found = GaugeMetricFamily(
+        "spillgate_waiting_by_tenant",
+        "Requests waiting for capacity: of the tenants of whom most wait, and of all others.",
+        labels=["tenant", "class"],
+    )
+    others = dict(fleet.waiting_classes)
+    for tenant, counts in fleet.waiting_tenants.items():
+        for class_, count in counts.items():
+            found.add_metric([tenant, class_], count)
+            others[class_] -= count
+    for class_, count in others.items():
+        found.add_metric([OTHERS, class_], count)
+    return found
 
 
 def _hedges(totals: TotalsView) -> Iterable[Metric]:

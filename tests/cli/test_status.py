@@ -37,3 +37,8 @@ def test_classes_that_differ_have_lines_of_their_own(capsys: pytest.CaptureFixtu
     assert "r2: pressure 1.00, expected wait unknown (standard)" in lines
     assert "r2: pressure 1.00, rung 0.5 holds, expected wait unknown (batch)" in lines
     assert "waiting, standard: 2, the oldest for 4.0 s" in lines
+
+
+def test_tenants_are_shown_with_their_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(["standard", "standard", "batch", "standard"], capsys)
+    assert "waiting: t 1 batch, 1 standard" in lines
