@@ -4,7 +4,7 @@ The order of the filters is written here, once:
 
     observe       outermost: refusals are traffic too, and every answer leaves with the routing headers
     authenticate  before anything is read: a stranger cannot make us buffer, parse or queue
-    understand    before limit: a limit needs to know the model and the size of the prompt
+    understand    before limit: a limit needs to know the model, the size of the prompt, and what is given up
     limit         before dispatch: a tenant over its limit never takes a place in the queue
     dispatch      the endpoint: where the request goes, and what next if it cannot
 """
@@ -81,7 +81,7 @@ class Gateway:
         service = stack(
             Observe(self.clock, self._ended),
             Authenticate(self.live),
-            Understand(self.live),
+            Understand(self.live, self.desk.form),
             Limit(self.live, self.clock),
             endpoint=Dispatch(self.live, self.desk, time.time),
         )

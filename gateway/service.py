@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gateway.core.nouns import Lease, Outcome, Request, ServiceClass, Usage
 from gateway.wire.chat import Chat
+from gateway.wire.easing import Easing
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -69,6 +70,7 @@ class Call:
         "caller",
         "chat",
         "credential",
+        "easing",
         "ended",
         "headers",
         "id",
@@ -110,6 +112,8 @@ class Call:
         self.attempts: list[Attempt] = []
         self.max_wait: float | None = None
         """seconds from `received` within which the client wants it to be under way; None: as the policy says"""
+        self.easing: Easing | None = None
+        """what it gives up by its policy's ladder; None: nothing"""
         self.queued = 0.0
         """seconds spent waiting for a lease, over all attempts"""
         self.responded = 0.0

@@ -66,7 +66,8 @@ def _show(status: dict[str, Any]) -> None:
         + (f", {totals['hedged']} hedged ({totals['hedges_won']} won)" if totals["hedged"] else "")
     )
     if fleet["waiting_tenants"]:
-        console.print("waiting: " + ", ".join(f"{name} {count}" for name, count in fleet["waiting_tenants"].items()))
+        console.print(_tenants(fleet["waiting_tenants"]), highlight=False)
+    console.print(_queue(fleet), highlight=False)
     if status["reload_error"]:
         console.print(f"[red]the last reload was rejected:[/red]\n{status['reload_error']}", highlight=False)
     accounts = {account["name"]: account for account in fleet["accounts"]}
@@ -108,6 +109,33 @@ def _price(prices: dict[str, Any]) -> str:
     """In and out per million; "…" when its models differ."""
     shown = {f"{price['input']:g}/{price['output']:g} {price['currency']}" for price in prices.values()}
     return min(shown, default="–") + (" …" if len(shown) > 1 else "")
+
+
+def _tenants(waiting: dict[str, dict[str, int]]) -> str:
+    """Of whom most wait, and as what."""
+    shown = (
+        f"{name} " + ", ".join(f"{n} {class_}" for class_, n in counts.items()) for name, counts in waiting.items()
+    )
+    return "waiting: " + "; ".join(shown)
+
+
+def _queue(fleet: dict[str, Any]) -> str:
+    """Pressure by model, and who waits how long by class; classes that differ in nothing share a line."""
+    lines: dict[str, list[str]] = {}
+    for found in fleet["pressures"]:
+        rung = f", rung {found['rung']:g} holds" if found["rung"] else ""
+        wait = "" if found["wait"] == 0 else f", expected wait {_seconds(found['wait'])}"
+        told = f"pressure {'∞' if found['pressure'] is None else format(found['pressure'], '.2f')}{rung}{wait}"
+        lines.setdefault(f"{found['model']}: {told}", []).append(found["class_"])
+    shown = [f"{line} ({', '.join(classes)})" if len(classes) < 3 else line for line, classes in lines.items()]
+    for class_, count in fleet["waiting_classes"].items():
+        if count:
+            shown.append(f"waiting, {class_}: {count}, the oldest for {_seconds(fleet['waiting_oldest'][class_])}")
+    return "\n".join(shown)
+
+
+def _seconds(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f} s"
 
 
 def _state(backend: dict[str, Any], account: dict[str, Any], now: float) -> str:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from gateway.core import changes, ending, hedge
 from gateway.core.beginning import begin
 from gateway.core.choose import Seat, Shy
-from gateway.core.explain import Candidate, explain, what_is_full
+from gateway.core.explain import Candidate, explain, refusal
 from gateway.core.fleet import Fleet
 from gateway.core.lanes import Queue
 from gateway.core.meter import Meter
@@ -44,7 +44,8 @@ from gateway.core.nouns import (
     Verdict,
     Wait,
 )
-from gateway.core.patience import Patience, aim, latest, retry_after, soonest, why_over
+from gateway.core.patience import Patience, aim, latest, soonest, why_over
+from gateway.core.pressure import Outlook
 from gateway.core.tally import Totals
 from gateway.core.views import FleetView, demands, lessons, view
 from gateway.core.waiting import Alarms, Place, Ticket, Waiting
@@ -73,6 +74,7 @@ class Dispatcher:
         self._alarms = Alarms()
         self._tickets: dict[Request, Ticket] = {}
         self._patience = Patience()
+        self.outlook = Outlook(self._fleet, self._waiting, self._patience, self._tickets)
         self._totals = Totals()
         self._doomed: list[tuple[Request, Refuse]] = []
         self._next_lease = 1
@@ -249,7 +251,7 @@ class Dispatcher:
     def snapshot(self, now: float) -> FleetView:
         """Everything worth showing, frozen."""
         running = len(self._leases) - hedge.racing(self._leases.values())
-        return view(self._fleet, self._totals, self._tickets.values(), running, now)
+        return view(self._fleet, self._totals, self._tickets.values(), running, now, self.outlook)
 
     # --- granting and ending ----------------------------------------------------------------------------
 
@@ -363,11 +365,9 @@ class Dispatcher:
         self._totals.refuse(reason)
         if ticket is None:
             return Refuse(reason)
-        route = ticket.route
         if wait is None:
-            wait = self._patience.wait(ticket, Place(route.crowd.count, 0), now)
-        full, ill = what_is_full(ticket.path, ticket, now)
-        return Refuse(reason, retry_after(wait, route.policy.queue.max_wait), full, ill)
+            wait = self._patience.wait(ticket, Place(ticket.route.crowd.count, 0), now)
+        return refusal(reason, ticket, wait, now)
 
     # --- changes ----------------------------------------------------------------------------------------
 

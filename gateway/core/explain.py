@@ -13,7 +13,8 @@ from gateway.core.choose import Need, Seat, load, score
 from gateway.core.fleet import Path, Route
 from gateway.core.gauges import rooms
 from gateway.core.meter import FULL
-from gateway.core.nouns import Price, Request, Room, Tier
+from gateway.core.nouns import Price, Refuse, RefuseReason, Request, Room, Tier
+from gateway.core.patience import retry_after
 from gateway.core.waiting import Ticket
 
 _PRIVATE = frozenset({"auth", "quota"})
@@ -99,6 +100,12 @@ def reasons(seat: Seat, need: Need, now: float) -> tuple[str, ...]:
             learnt = f", learnt: {learner.why}" if learner is not None and room.source == "learned" else ""
             why.append(f"{room.kind} {used:g} of {room.limit:g}{share}{learnt}")
     return tuple(why)
+
+
+def refusal(reason: RefuseReason, ticket: Ticket, wait: float | None, now: float) -> Refuse:
+    """No, with all that can be said about it. `wait`: the seconds it would have to wait, as far as known."""
+    full, ill = what_is_full(ticket.path, ticket, now)
+    return Refuse(reason, retry_after(wait, ticket.route.policy.queue.max_wait), full, ill, wait)
 
 
 def what_is_full(path: Path, need: Need, now: float) -> tuple[str, bool]:

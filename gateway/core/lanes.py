@@ -58,7 +58,11 @@ class Flow:
         self.cost += _cost(ticket)
         if self.share.band.rank == 0 and not ticket.attempt:
             self._turn(ticket.queued)
-        place = bisect_left(self.entries, entry)
+        return self.before(ticket)
+
+    def before(self, ticket: Ticket) -> int:
+        """How many of the same tenant go before him."""
+        place = bisect_left(self.entries, (ticket.request.arrived, ticket.seq, ticket))
         return len(self.entries) - 1 - place if self.newest_first else place
 
     def remove(self, ticket: Ticket) -> None:
@@ -170,6 +174,12 @@ class Queue:
         share.waiting += 1
         band.waiting += 1
         band.pool.waiting += 1
+        return Place(lane.ahead(flow, own), own)
+
+    def place(self, ticket: Ticket) -> Place:
+        lane = self._lanes[ticket.key]
+        flow = lane.bands[ticket.share.band.rank][ticket.share]
+        own = flow.before(ticket)
         return Place(lane.ahead(flow, own), own)
 
     def drop(self, ticket: Ticket) -> None:

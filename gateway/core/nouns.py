@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.core.ladder import Rung
 from gateway.core.rules import AffinityRules
 
 LimitKind = Literal["streams", "rpm", "tpm", "rps", "tps", "ramp"]
@@ -107,11 +108,12 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class QueueRules:
-    """How long (seconds), how many, and how many bytes of prompts may wait. `max_wait` 0: never wait, refuse."""
+    """How long (seconds; 0: refuse), how many, how many bytes may wait; after how long one hears of his place."""
 
     max_wait: float = 20.0
     max_length: int = 1000
     max_bytes: int = 256 * 2**20
+    comment_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ class Policy:
     breaker: BreakerRules = BreakerRules()
     hedge: HedgeRules | None = None
     affinity: AffinityRules | None = None
+    ladder: tuple[Rung, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +203,6 @@ class Usage:
     cached: int = 0
     reasoning: int = 0
 
-
-# --- how a lease ends -------------------------------------------------------------------------------------
 
 RefusalKind = Literal["rpm", "tpm", "burst", "concurrency", "quota"]
 FailureKind = Literal["connect", "timeout", "stall", "server", "protocol"]
@@ -265,9 +266,6 @@ class Beaten:
 Outcome = Served | Limited | Overloaded | Failed | Unusable | Rejected | Abandoned | Beaten
 
 
-# --- what the dispatcher answers --------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to one attempt on one backend; ends exactly once, through `settle`. `price` held at the granting."""
@@ -305,13 +303,14 @@ class Wait:
 class Refuse:
     """`retry_after` in seconds, None when trying again would not help. `limit` names what had no room.
 
-    `ill`: it was not a matter of room; no backend is fit to be asked.
+    `ill`: it was not a matter of room; no backend is fit to be asked. `wait`: what it would have waited, if known.
     """
 
     reason: RefuseReason
     retry_after: float | None = None
     limit: str = ""
     ill: bool = False
+    wait: float | None = None
 
 
 Verdict = Go | Wait | Refuse

@@ -13,6 +13,7 @@ from gateway.core.fleet import Fleet, Path
 from gateway.core.gauges import Waits, demand, rooms
 from gateway.core.meter import Meter
 from gateway.core.nouns import Demand, Lesson, Price, Room
+from gateway.core.pressure import Outlook, PressureView
 from gateway.core.standing import Standing
 from gateway.core.tally import Tally, Totals
 from gateway.core.waiting import Ticket
@@ -105,7 +106,8 @@ class TotalsView:
 class FleetView:
     """Everything, at `at`. `waiting` maps each model that has a queue to its length, `waiting_classes` each class.
 
-    `waiting_tenants`: the `MOST_TENANTS` of whom most wait, and how many. `affinity`: for models that have it, the
+    `waiting_tenants`: the `MOST_TENANTS` of whom most wait, most first, and how many by class. `waiting_oldest`: by
+    class, the seconds that who waits longest has waited (0 when nobody does). `affinity`: for models that have it, the
     attempts sent where their beginning was `known`, to a `fresh` home, and elsewhere (`moved`).
     """
 
@@ -116,19 +118,25 @@ class FleetView:
     waiting: Mapping[str, int]
     totals: TotalsView
     waiting_classes: Mapping[str, int]
-    waiting_tenants: Mapping[str, int]
+    waiting_tenants: Mapping[str, Mapping[str, int]]
+    waiting_oldest: Mapping[str, float]
+    pressures: tuple[PressureView, ...]
     affinity: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, now: float) -> FleetView:
+def view(
+    fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, now: float, outlook: Outlook
+) -> FleetView:
     """Freeze the fleet. What was retired by a reload is not shown, though its leases count in `totals`."""
     queues = dict.fromkeys(fleet.plan.models, 0)
     classes: dict[str, int] = dict.fromkeys(CLASSES, 0)
-    tenants = Counter[str]()
+    oldest: dict[str, float] = dict.fromkeys(CLASSES, 0.0)
+    tenants = Counter[tuple[str, str]]()
     for ticket in waiting:
         queues[ticket.route.model] += 1
         classes[ticket.request.class_] += 1
-        tenants[ticket.request.tenant] += 1
+        oldest[ticket.request.class_] = max(oldest[ticket.request.class_], now - ticket.request.arrived)
+        tenants[ticket.request.tenant, ticket.request.class_] += 1
     charged = fleet.prices()
     return FleetView(
         at=now,
@@ -150,13 +158,27 @@ def view(fleet: Fleet, totals: Totals, waiting: Iterable[Ticket], running: int, 
             totals.hedge_tokens,
         ),
         waiting_classes=classes,
-        waiting_tenants=dict(tenants.most_common(MOST_TENANTS)),
+        waiting_tenants=_most(tenants),
+        waiting_oldest=oldest,
+        pressures=outlook.pressures(now),
         affinity={
             name: {"known": homes.known, "fresh": homes.fresh, "moved": homes.moved}
             for name in fleet.plan.models
             if (homes := fleet.routes[name].homes) is not None
         },
     )
+
+
+def _most(waiting: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """The tenants of whom most wait, with their classes."""
+    whole = Counter[str]()
+    for (tenant, _), count in waiting.items():
+        whole[tenant] += count
+    most: dict[str, dict[str, int]] = {tenant: {} for tenant, _ in whole.most_common(MOST_TENANTS)}
+    for (tenant, class_), count in waiting.items():
+        if tenant in most:
+            most[tenant][class_] = count
+    return most
 
 
 def lessons(fleet: Fleet) -> dict[str, Lesson]:

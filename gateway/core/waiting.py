@@ -99,6 +99,10 @@ class Waiting(Protocol):
         """Let him wait under `ticket.key`."""
         ...
 
+    def place(self, ticket: Ticket) -> Place:
+        """Where he who waits stands now."""
+        ...
+
     def drop(self, ticket: Ticket) -> None:
         """He waits no longer."""
         ...

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from math import inf
 
 from gateway.core.dispatcher import Dispatcher
-from gateway.core.nouns import Abandoned, Change, Go, Lease, Outcome, Refuse, Request, Verdict, Wait
+from gateway.core.ladder import Form
+from gateway.core.nouns import Abandoned, Change, Go, Lease, Outcome, Refuse, Request, ServiceClass, Verdict, Wait
 from gateway.pipeline.deadline import Deadlines
 
 _SOONEST = 0.001
@@ -59,6 +60,10 @@ class Desk:
         if now >= self.fence:
             self.refresh(now)
         return self.dispatcher.offer(request, now)
+
+    def form(self, model: str, class_: ServiceClass) -> Form:
+        """What a request that comes now must give up."""
+        return self.dispatcher.outlook.form(model, class_, self.clock())
 
     async def wait(self, request: Request) -> Go | Refuse:
         """Wait for the verdict of a queued request.

@@ -26,11 +26,13 @@ from gateway.core.nouns import (
     Wait,
 )
 from gateway.errors import RequestError, UpstreamRejected
+from gateway.pipeline.aloud import aloud
 from gateway.pipeline.deadline import Deadline
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.faults import exhausted, refused
 from gateway.pipeline.hedge import Failure, Races
 from gateway.pipeline.live import Line, Live
+from gateway.pipeline.observe import routing_headers
 from gateway.pipeline.relay import StreamBody
 from gateway.service import Attempt, Call, Headers, Response
 from gateway.upstream.base import Reply, UpstreamError
@@ -60,9 +62,16 @@ class Dispatch:
 
     async def __call__(self, call: Call) -> Response:
         call.request = request = self._request(call)
-        verdict: Verdict | None = self._desk.offer(request)
-        failure: Failure | None = None
+        return await self._serve(call, self._desk.offer(request))
+
+    async def _serve(
+        self, call: Call, verdict: Verdict | None, failure: Failure | None = None, *, told: bool = False
+    ) -> Response:
+        """Carry out verdicts to the answer. `told`: the client is told already if this takes long."""
         while verdict is not None:
+            if type(verdict) is Wait and not told and (after := self._tell_after(call)) is not None:
+                serving = self._serve(call, verdict, failure, told=True)
+                return await aloud(call, serving, self._desk, after, _STREAM, routing_headers)
             lease = await self._lease(call, verdict, failure)
             if lease.policy in self._live.hedging and (at := self._desk.dispatcher.hedge_at(lease)) is not None:
                 result, verdict = await self._races.run(call, lease, at)
@@ -74,6 +83,11 @@ class Dispatch:
             failure = result
         assert failure is not None
         raise _final(call, failure)
+
+    def _tell_after(self, call: Call) -> float | None:
+        chat, policy = call.chat, self._live.policies.get(call.policy)  # a reload may have taken it away
+        assert chat is not None
+        return policy.queue.comment_after if policy is not None and chat.stream else None
 
     def _request(self, call: Call) -> Request:
         chat, caller = call.chat, call.caller
@@ -164,7 +178,11 @@ class Dispatch:
         chat = call.chat
         assert chat is not None
         user = _user(call) if line.dialect.tell_user else b""
-        body = chat.body(line.model_json[attempt.lease.model_id], ask_usage=line.dialect.ask_usage, user_id=user)
+        more = b""
+        if call.easing is not None:
+            more, call.easing.told[attempt.lease.backend] = call.easing.fields(line.dialect)
+        model = line.model_json[attempt.lease.model_id]
+        body = chat.body(model, ask_usage=line.dialect.ask_usage, user_id=user, more=more)
         reply = await line.upstream.send(body, _NO_HEADERS)
         holder.append(reply)
         attempt.first_byte = self._desk.clock()

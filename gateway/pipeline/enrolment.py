@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.errors import Conflict, StoreAway
+from gateway.pipeline.faults import why
 from gateway.pipeline.live import Live
 from gateway.policy import roster
 from gateway.policy.enrol import Changes, Given
@@ -99,6 +100,7 @@ class Enrolment:
                     "The tenants' registry is out of reach; it is not known whether this was done.",
                     code="registry_unreachable",
                     retry_after=1.0,
+                    details=why("registry", wait=1.0),
                 ) from None
         raise Conflict("Others change the registry all the time; try again.", code="registry_busy", retry_after=1.0)
 

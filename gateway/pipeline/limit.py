@@ -13,6 +13,7 @@ from gateway.core.gauges import opens, rooms
 from gateway.core.meter import FULL, Meter
 from gateway.core.nouns import Limits
 from gateway.errors import LimitReached
+from gateway.pipeline.faults import why
 from gateway.pipeline.live import Live
 from gateway.policy.compiled import Tenant
 from gateway.service import Call, Response, Service
@@ -95,7 +96,8 @@ def _refusal(meter: Meter, prompt: int, total: int, now: float) -> LimitReached:
     names = ", ".join(f"{room.kind} ({room.limit:g})" for room in full) or "your limit"
     at = opens(meter, prompt, total, now, certain=False)
     wait = at - now if at < inf else 1.0
-    details = {"limits": [{"name": r.kind, "used": r.used, "limit": r.limit} for r in full]}
+    limits = [{"name": r.kind, "used": r.used, "limit": r.limit} for r in full]
+    details = {**why("tenant-limit", names if full else "", wait), "limits": limits}
     message = f"You have reached your limit: {names}."
     code = full[0].kind + "_exceeded" if full else "limit_exceeded"
     return LimitReached(message, code=code, retry_after=max(1.0, wait), details=details)

@@ -61,6 +61,8 @@ class Live:
         self.policies: Mapping[str, Policy] = MappingProxyType({})
         self.policy_of: Mapping[str, str] = MappingProxyType({})
         self.accounts_of: Mapping[str, frozenset[str]] = MappingProxyType({})
+        self.laddered: frozenset[str] = frozenset()
+        """policies by which requests may have to give something up"""
         self.roster = roster.EMPTY
         self.index = roster.Index()
         self.open = not closed
@@ -97,6 +99,7 @@ class Live:
         self.affine = {p.name: _ignored(p.affinity) for p in plan.policies.values() if p.affinity is not None}
         self.hedging = frozenset(policy.name for policy in plan.policies.values() if policy.hedge is not None)
         self.accounts_of = {model: _accounts(plan, policy) for model, policy in self.policy_of.items()}
+        self.laddered = frozenset(name for name, policy in plan.policies.items() if policy.ladder)
         self.max_body = compiled.max_body
         self.compiled = compiled
         self.enrol(self.roster)

@@ -62,7 +62,7 @@ def _sent(attempt: Attempt) -> float:
 def routing_headers(call: Call) -> Headers:
     """`x-request-id` and the `x-spillgate-*` headers. The backend is the one that answers, or was tried last, or ""."""
     last = call.attempts[-1].lease if call.attempts else None
-    return [
+    headers = [
         (b"x-request-id", call.id.encode()),
         (b"x-spillgate-backend", last.backend.encode() if last else b""),
         (b"x-spillgate-model", last.model_id.encode() if last else b""),
@@ -71,3 +71,6 @@ def routing_headers(call: Call) -> Headers:
         (b"x-spillgate-queue-ms", b"%.1f" % (call.queued * 1e3)),
         (b"x-spillgate-overhead-ms", b"%.2f" % (overhead(call) * 1e3)),
     ]
+    if call.easing is not None and (words := call.easing.words(last.backend if last else "", call.model)):
+        headers.append((b"x-spillgate-degraded", ", ".join(words).encode()))
+    return headers

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from gateway.core.ladder import FULL_FORM, Form
+from gateway.core.nouns import ServiceClass
 from gateway.errors import BadRequest, NotFound
 from gateway.pipeline.live import Live
 from gateway.policy import scalars
@@ -13,16 +17,20 @@ from gateway.wire.prefix import marks
 MAX_WAIT = "x-spillgate-max-wait"
 _MAX_WAIT = MAX_WAIT.encode()
 LONGEST_WAIT = 3600.0
+DEGRADE = "x-spillgate-degrade"
+_DEGRADE = DEGRADE.encode()
 
 
 class Understand:
     """Sets `call.chat`, `call.model` (our canonical name), `call.policy`, and `call.max_wait` if the client names one.
 
-    Raises `BadRequest` or `NotFound`.
+    Where the policy has a ladder, the request is made lighter here: limits, queue and clouds see what is left of it.
+    `form` says what a model's requests must give up. Raises `BadRequest` or `NotFound`.
     """
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, form: Callable[[str, ServiceClass], Form]) -> None:
         self._live = live
+        self._form = form
 
     async def __call__(self, call: Call, service: Service) -> Response:
         body = await call.read()
@@ -32,13 +40,41 @@ class Understand:
         if model is None or (allowed is not None and model not in allowed):
             raise _unknown(chat.model, allowed, self._live)
         call.model = model
-        call.policy = policy = self._live.policy_of[model]
-        if policy in self._live.affine:
-            call.affinity = marks(body, call.caller.name if call.caller else "", self._live.affine[policy])
+        call.policy = self._live.policy_of[model]
         asked = call.headers.get(_MAX_WAIT)
         if asked is not None:
             call.max_wait = _max_wait(asked)
+        if call.policy in self._live.laddered:
+            self._ease(call)
+        policy = call.policy  # of the model that answers
+        if policy in self._live.affine:
+            call.affinity = marks(body, call.caller.name if call.caller else "", self._live.affine[policy])
         return await service(call)
+
+    def _ease(self, call: Call) -> None:
+        """Take from the request what its policy's ladder says, unless the client would rather wait.
+
+        That happens once: the ladder of a model that answers instead is not climbed, so there are no circles.
+        """
+        if _keeps_its_form(call.headers.get(_DEGRADE)):
+            return
+        chat, caller = call.chat, call.caller
+        assert chat is not None
+        assert caller is not None
+        form = self._form(call.model, caller.class_)
+        if form is FULL_FORM:
+            return
+        asked = ""
+        if form.model and form.model != call.model and (caller.models is None or form.model in caller.models):
+            asked, call.model = call.model, form.model
+            call.policy = self._live.policy_of[form.model]
+        call.chat, call.easing = chat.eased(form, asked)
+
+
+def _keeps_its_form(asked: bytes | None) -> bool:
+    if asked not in {None, b"never", b"allow"}:
+        raise BadRequest(f"The header {DEGRADE} must be never or allow.", code="invalid_header", param=DEGRADE)
+    return asked == b"never"
 
 
 def _unknown(model: str, allowed: frozenset[str] | None, live: Live) -> NotFound:

@@ -20,7 +20,7 @@ from gateway.core.nouns import (
     Timeouts,
 )
 from gateway.core.tariff import Tariffs
-from gateway.policy import affinity, checks, doors, prices, tenants
+from gateway.policy import affinity, checks, doors, ladder, prices, tenants
 from gateway.policy.compiled import Compiled, Connection, PresetInfo, Tenant
 from gateway.policy.conditions import ConditionError, compile_condition
 from gateway.policy.diagnose import Path, Problems
@@ -43,6 +43,7 @@ def compiled(
     checks.check_tiers(read, problems)
     checks.check_hedges(read, problems)
     affinity.check(read, problems)
+    ladder.check_ladders(read, problems)
     checks.check_in_effect(read, problems)
     limits = checks.accounts(read, problems)
     connections = doors.connections(read, presets, problems)
@@ -97,7 +98,7 @@ def _policy(read: Read, name: str, word: PolicyWord, problems: Problems) -> Poli
     return Policy(
         name=name,
         tiers=tuple(tiers),
-        queue=QueueRules(word.queue.max_wait, word.queue.max_length, word.queue.max_bytes),
+        queue=QueueRules(word.queue.max_wait, word.queue.max_length, word.queue.max_bytes, word.queue.comment_after),
         timeouts=Timeouts(word.connect_timeout, word.first_token_timeout, word.token_gap_timeout, word.total_timeout),
         retry=RetryRules(retry.budget, retry.per_second, retry.attempts),
         breaker=BreakerRules(
@@ -105,6 +106,7 @@ def _policy(read: Read, name: str, word: PolicyWord, problems: Problems) -> Poli
         ),
         hedge=None if word.hedge is None else HedgeRules(word.hedge.budget, word.hedge.after),
         affinity=affinity.rules(word.affinity),
+        ladder=ladder.ladder(word),
     )
 
 

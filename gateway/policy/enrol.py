@@ -16,6 +16,7 @@ import msgspec
 from gateway.errors import BadRequest, Conflict, DocumentError, NotFound
 from gateway.policy.compiled import Tenant
 from gateway.policy.diagnose import nearest
+from gateway.policy.kinds import NAME
 from gateway.policy.roster import (
     Enrolled,
     Issued,
@@ -28,7 +29,6 @@ from gateway.policy.roster import (
     tenant_word,
 )
 from gateway.policy.scalars import written
-from gateway.policy.schema import NAME
 
 MOST_TENANTS = 1000
 MOST_KEYS = 5000

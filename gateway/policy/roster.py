@@ -21,7 +21,8 @@ from gateway.errors import DocumentError
 from gateway.policy import keys, tree
 from gateway.policy.compiled import Key, Tenant
 from gateway.policy.diagnose import Problems
-from gateway.policy.schema import NAME, KeyWord, TenantWord
+from gateway.policy.kinds import NAME
+from gateway.policy.schema import KeyWord, TenantWord
 from gateway.policy.shapes import part
 from gateway.policy.tenants import tenant
 from gateway.policy.walk import part as walk

@@ -11,60 +11,10 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
-"""Names end up in headers, in metric labels and in URLs."""
+from gateway.policy.kinds import about, amount, count, duration, limit, moment, name, positive, share, text
 
 MOST_NAMED = 1000
 """So many models, backends, policies or tenants at most."""
-
-_YEAR = 366 * 86400.0
-_HUGE = 10**12
-
-
-def text(about: str, *, required: bool = False, secret: bool = False) -> Meta:
-    return Meta(description=about, extra={"scalar": "text", "required": required, "secret": secret})
-
-
-def name(about: str, *, required: bool = False, unless: str = "") -> Meta:
-    """`unless` names a word beside it that makes a required one unnecessary."""
-    return Meta(description=about, pattern=NAME, extra={"scalar": "text", "required": required, "unless": unless})
-
-
-def duration(about: str, *, above: float | None = None) -> Meta:
-    """`above` None: zero is allowed."""
-    extra = {"scalar": "duration"}
-    if above is None:
-        return Meta(description=about, ge=0, le=_YEAR, extra=extra)
-    return Meta(description=about, gt=above, le=_YEAR, extra=extra)
-
-
-def moment(about: str) -> Meta:
-    return Meta(description=about, extra={"scalar": "moment"})
-
-
-def limit(about: str) -> Meta:
-    return Meta(description=about, ge=1, le=_HUGE, extra={"scalar": "count", "limit": True})
-
-
-def count(about: str, *, least: int, most: int = 1_000_000) -> Meta:
-    return Meta(description=about, ge=least, le=most, extra={"scalar": "count"})
-
-
-def share(about: str) -> Meta:
-    return Meta(description=about, ge=0, le=1, extra={"scalar": "float"})
-
-
-def amount(about: str, *, required: bool = False) -> Meta:
-    return Meta(description=about, ge=0, le=_HUGE, extra={"scalar": "float", "required": required})
-
-
-def positive(about: str) -> Meta:
-    return Meta(description=about, gt=0, le=1_000_000, extra={"scalar": "float"})
-
-
-def about(words: str, *, required: bool = False) -> Meta:
-    """For lists, mappings and parts. One that is required may not be empty either."""
-    return Meta(description=words, extra={"required": required})
 
 
 class ModelWord(Struct, frozen=True):
@@ -215,6 +165,46 @@ class QueueWord(Struct, frozen=True):
             extra={"scalar": "size"},
         ),
     ] = 256 * 2**20
+    comment_after: (
+        Annotated[
+            float,
+            duration(
+                "Who waits for a stream so long is told his place and expected wait in SSE comments; it commits the "
+                "status 200. Default: never.",
+                above=0,
+            ),
+        ]
+        | None
+    ) = None
+
+
+class RungWord(Struct, frozen=True):
+    """One step of a ladder: what requests give up from some pressure on. Steps add up."""
+
+    at: Annotated[
+        float,
+        positive(
+            "The pressure from which it holds: the use of what the backends may take, 1 when all is taken, and above "
+            "that 1 + expected wait ÷ `max_wait`.",
+            required=True,
+        ),
+    ] = 0.0
+    classes: Annotated[
+        list[Annotated[Literal["interactive", "standard", "batch"], about("a class")]],
+        about("Whose requests. Default: of all classes."),
+    ] = field(default_factory=list)
+    max_tokens: Annotated[int, limit("Answers are at most so long; never raised.")] | None = None
+    reasoning_effort: (
+        Annotated[
+            Literal["low", "medium", "high"],
+            about("Reasoning is at most of this effort, where the cloud knows the word; never raised."),
+        ]
+        | None
+    ) = None
+    thinking: (
+        Annotated[Literal["off"], about("The model answers without thinking, where the cloud has a switch.")] | None
+    ) = None
+    model: Annotated[str, name("Another model of this document answers, if the tenant may use it.")] = ""
 
 
 class RetryWord(Struct, frozen=True):
@@ -291,6 +281,9 @@ class PolicyWord(Struct, frozen=True):
         list[TierWord], about("Spill order: a tier is used when no backend of a tier above has room.", required=True)
     ] = field(default_factory=list)
     queue: Annotated[QueueWord, about("Waiting.")] = field(default_factory=QueueWord)
+    degrade: Annotated[
+        list[RungWord], about("What requests give up when there is too little for all, step by step.")
+    ] = field(default_factory=list)
     connect_timeout: Annotated[float, duration("To open a connection.", above=0)] = 5.0
     first_token_timeout: Annotated[
         float, duration("Until the first token of the answer; keep-alive bytes do not count.", above=0)

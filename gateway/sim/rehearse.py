@@ -3,7 +3,8 @@
 Deterministic for a seed, so that a change of a rule shows in the figures and nothing else does. It reports to the
 dispatcher what the live pipeline would: streams have started with their first token and progress in batches; plain
 answers are only settled; a refused connection and a torn one are failures; nothing that has begun is tried again.
-A hedge is asked for when the dispatcher said so; of the two, the one that does not begin first leaves its cloud.
+A hedge is asked for when the dispatcher said so; of the two, the one that does not begin first leaves its cloud. A
+ladder's caps on answers apply; its other steps would change nothing that is modelled here.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from gateway.core.nouns import (
     Refuse,
     Request,
     Served,
+    ServiceClass,
     Tier,
     Usage,
     Verdict,
@@ -150,13 +152,15 @@ class _Shell:
         self._stage = stage
 
     def arrive(self, need: Need, now: float) -> None:
+        class_: ServiceClass = need.class_ if self._fair else "standard"
+        cap = self.dispatcher.outlook.form(MODEL, class_, now).max_tokens
         request = Request(
             id=str(need.id),
             tenant=need.tenant if self._fair else EVERYBODY,
             model=MODEL,
-            class_=need.class_ if self._fair else "standard",
+            class_=class_,
             prompt_bytes=need.prompt * 4,
-            max_tokens=need.answer,
+            max_tokens=need.answer if cap is None else min(need.answer, cap),
             stream=need.stream,
             arrived=now,
             weight=self._weights.get(need.tenant, 1.0),
@@ -228,7 +232,7 @@ class _Shell:
         ride.attempts += 1
         cloud = self._stage.clouds[lease.backend]
         self.watch.sent(cloud, now)
-        answer = cloud.arrive(Ask(ride.need.prompt, ride.need.answer), now)
+        answer = cloud.arrive(Ask(ride.need.prompt, ride.request.max_tokens or ride.need.answer), now)
         if not isinstance(answer, Admitted):
             return _ending(answer)
         self.running[answer.ticket] = ride

@@ -25,6 +25,8 @@ class Shared:
     failures: int
 
 
+OTHERS = "(others)"
+"""no tenant can have this name"""
 _BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 
 
@@ -50,6 +52,8 @@ class _Snapshot(Collector):
         for class_, count in self._fleet.waiting_classes.items():
             classes.add_metric([class_], count)
         yield classes
+        yield _waiting_tenants(self._fleet)
+        yield from _pressures(self._fleet)
         refused = CounterMetricFamily("spillgate_refused", "Requests refused by the dispatcher.", labels=["reason"])
         for reason, count in self._fleet.totals.refused.items():
             refused.add_metric([reason], count)
@@ -66,6 +70,23 @@ class _Snapshot(Collector):
             yield from _shared_state(self._shared)
         if self._sinks:
             yield from _records(self._sinks)
+
+
+def _waiting_tenants(fleet: FleetView) -> Metric:
+    """The few of whom most wait by name, all others as one, so that there are never many series."""
+    found = GaugeMetricFamily(
+        "spillgate_waiting_by_tenant",
+        "Requests waiting for capacity: of the tenants of whom most wait, and of all others.",
+        labels=["tenant", "class"],
+    )
+    others = dict(fleet.waiting_classes)
+    for tenant, counts in fleet.waiting_tenants.items():
+        for class_, count in counts.items():
+            found.add_metric([tenant, class_], count)
+            others[class_] -= count
+    for class_, count in others.items():
+        found.add_metric([OTHERS, class_], count)
+    return found
 
 
 def _hedges(totals: TotalsView) -> Iterable[Metric]:
@@ -91,6 +112,28 @@ def _records(sinks: Sequence[SinkHealth]) -> Iterable[Metric]:
         dropped.add_metric(kind, sink.dropped)
         waiting.add_metric(kind, sink.waiting)
     return written, dropped, waiting
+
+
+def _pressures(fleet: FleetView) -> Iterable[Metric]:
+    labels = ["model", "class"]
+    pressure = GaugeMetricFamily(
+        "spillgate_pressure",
+        "Use of what the backends may take; above 1: 1 + expected wait / max_wait.",
+        labels=labels,
+    )
+    rung = GaugeMetricFamily("spillgate_rung", "The pressure of the highest rung that holds, 0: none.", labels=labels)
+    wait = GaugeMetricFamily("spillgate_expected_wait_seconds", "What a newcomer would wait, if known.", labels=labels)
+    for found in fleet.pressures:
+        pressure.add_metric([found.model, found.class_], found.pressure)
+        rung.add_metric([found.model, found.class_], found.rung)
+        if found.wait is not None:
+            wait.add_metric([found.model, found.class_], found.wait)
+    oldest = GaugeMetricFamily(
+        "spillgate_waiting_oldest_seconds", "How long who waits longest has waited.", labels=["class"]
+    )
+    for class_, seconds in fleet.waiting_oldest.items():
+        oldest.add_metric([class_], seconds)
+    return pressure, rung, wait, oldest
 
 
 def _accounts(fleet: FleetView) -> Iterable[Metric]:

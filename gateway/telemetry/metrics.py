@@ -47,6 +47,7 @@ class Metrics:
         self.attempts: Counter[tuple[str, str]] = Counter()
         self.tokens: Counter[tuple[str, str]] = Counter()
         self.spilled: Counter[str] = Counter()
+        self.degraded: Counter[tuple[str, str, str]] = Counter()
         self.reloads: Counter[str] = Counter()
         self.first_token: dict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self.per_token: dict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(PER_TOKEN))
@@ -62,6 +63,9 @@ class Metrics:
             return
         for attempt in call.attempts:
             self._attempt(call.model, attempt)
+        if call.easing is not None and call.attempts:
+            for word in call.easing.words(call.attempts[-1].lease.backend, call.model):
+                self.degraded[call.easing.asked or call.model, class_, word.partition("=")[0]] += 1
         if (
             len(call.attempts) > 1
             and len({a.lease.backend for a in call.attempts if type(a.outcome) is not Beaten}) > 1
@@ -111,6 +115,10 @@ class Metrics:
         yield counter(
             "spillgate_spilled_requests", "Requests tried on more than one backend, but for hedges.", ["model"],
             (([m], n) for m, n in self.spilled.items()),
+        )  # fmt: skip
+        yield counter(
+            "spillgate_degraded", "Requests that were given less than they asked for.", ["model", "class", "step"],
+            (([m, c, s], n) for (m, c, s), n in self.degraded.items()),
         )  # fmt: skip
         yield counter(
             "spillgate_reloads", "Configuration reloads.", ["result"], (([r], n) for r, n in self.reloads.items())

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.core.ladder import Form
 from gateway.errors import BadRequest
+from gateway.wire.easing import Easing, ease
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_any = msgspec.json.decode
@@ -44,12 +46,20 @@ class Chat:
         self._options = options
         self._rest = rest
 
-    def body(self, model_json: bytes, *, ask_usage: bool, user_id: bytes = b"") -> bytes:
+    def eased(self, form: Form, asked: str) -> tuple[Chat, Easing]:
+        """The same request, lighter. Its fields about reasoning are left to the easing (see `wire.easing`)."""
+        rest, cap, easing = ease(self._rest, form, asked)
+        limit = self.max_tokens if cap is None else min(cap, self.max_tokens or cap)
+        lighter = Chat(self.model, self.stream, limit, self._options, rest, self.prompt_bytes, self.user_id)
+        return lighter, easing
+
+    def body(self, model_json: bytes, *, ask_usage: bool, user_id: bytes = b"", more: bytes = b"") -> bytes:
         """The bytes for one cloud: `model_json` is its model id as JSON, `user_id` (JSON) goes before the client's own.
 
         `ask_usage` adds include_usage to a streamed request, which the relay hides from a client that did not ask.
+        `more` are further members, each after a comma.
         """
-        rest = self._rest
+        rest = self._rest + more if more else self._rest
         user = user_id or self.user_id
         if user:
             rest = rest + b',"user_id":' + user

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 SignalKind = Literal[
     "rpm", "tpm", "burst", "concurrency", "quota",
@@ -52,6 +52,10 @@ class Dialect:
     """send stream_options.include_usage upstream, so that token accounting is exact"""
     tell_user: bool = False
     """send our name for the tenant as `user_id`: this cloud keeps users apart by it"""
+    thinking_off: Mapping[str, Any] = field(default_factory=dict)
+    """the fields of a request that switch thinking off here; empty: there is no switch"""
+    efforts: frozenset[str] = frozenset()
+    """the words of `reasoning_effort` that are known here"""
     fallback: tuple[Rule, ...] = ()
     """rows that every cloud shares; they are tried after `rules`"""
     rate_names: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())

@@ -19,9 +19,15 @@ def envelope(message: str, type_: str, code: str | None, param: str | None, extr
 
 
 def encode_error(error: RequestError) -> bytes:
-    return envelope(error.message, error.kind, error.code, error.param, error.details)
+    """With `retry_after` beside its details, in whole seconds like the header."""
+    extra = error.details if error.retry_after is None else {**error.details, "retry_after": _whole(error.retry_after)}
+    return envelope(error.message, error.kind, error.code, error.param, extra)
 
 
 def retry_after(seconds: float) -> bytes:
     """A Retry-After header value: whole seconds, rounded up, at least one."""
-    return str(max(1, math.ceil(seconds))).encode()
+    return b"%d" % _whole(seconds)
+
+
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))

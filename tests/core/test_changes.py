@@ -200,7 +200,7 @@ def test_when_every_backend_is_out_for_too_long_waiting_is_refused_at_once(world
     dispatcher = world.dispatcher(a=Limits())
     dispatcher.settle(world.go(dispatcher), Limited("quota"), 0.0)
     verdict = dispatcher.offer(world.request(1.0), 1.0)
-    assert verdict == Refuse("hopeless", 60.0, "a: unavailable", ill=True)
+    assert verdict == Refuse("hopeless", 60.0, "a: unavailable", ill=True, wait=pytest.approx(900.0, abs=1.0))
 
 
 def test_who_returns_in_time_is_waited_for(world: Any) -> None:

@@ -126,7 +126,7 @@ def test_a_request_that_cannot_start_in_time_is_refused_at_once_with_the_time(wo
     dispatcher = world.dispatcher(a=Limits(rpm=1))
     world.go(dispatcher)
     verdict = dispatcher.offer(world.request(10.0), 10.0)
-    assert verdict == Refuse("hopeless", 31.0, "a: rpm 1 of 1")
+    assert verdict == Refuse("hopeless", 31.0, "a: rpm 1 of 1", wait=pytest.approx(50.28, abs=0.01))
     assert isinstance(dispatcher.offer(world.request(45.0), 45.0), Wait)
     at = dispatcher.next_due()
     assert at is not None
@@ -145,7 +145,7 @@ def test_a_hopeless_line_is_recognised_once_durations_are_known(world: Any) -> N
         world.go(dispatcher, now)
     verdicts = [dispatcher.offer(world.request(now), now) for _ in range(8)]
     assert [type(v) for v in verdicts] == [Wait] * 4 + [Refuse] * 4
-    assert verdicts[-1] == Refuse("hopeless", 1.0, "a: streams 2 of 2")
+    assert verdicts[-1] == Refuse("hopeless", 1.0, "a: streams 2 of 2", wait=pytest.approx(20.83, abs=0.01))
 
 
 def test_a_line_is_judged_by_how_it_moved_when_durations_are_unknown(world: Any) -> None:
@@ -160,7 +160,9 @@ def test_a_line_is_judged_by_how_it_moved_when_durations_are_unknown(world: Any)
                 lease = verdict.lease
         now += 0.5
     verdicts = [dispatcher.offer(world.request(now), now) for _ in range(9)]
-    assert Refuse("hopeless", 1.0, "a: streams 1 of 1") in verdicts
+    assert ("hopeless", 1.0, "a: streams 1 of 1") in {
+        (v.reason, v.retry_after, v.limit) for v in verdicts if isinstance(v, Refuse)
+    }
 
 
 def test_who_leaves_the_queue_is_forgotten(world: Any) -> None:

@@ -200,6 +200,14 @@ def test_the_queue_is_shown_by_class_and_by_those_tenants_of_whom_most_wait(worl
     world.go(dispatcher)
     for number in range(8):
         fill(world, dispatcher, {(f"t{number}", "batch"): number + 1})
+    fill(world, dispatcher, {("t3", "standard"): 9})
     view = dispatcher.snapshot(1.0)
-    assert view.waiting_classes == {"interactive": 0, "standard": 0, "batch": 36}
-    assert view.waiting_tenants == {"t7": 8, "t6": 7, "t5": 6, "t4": 5, "t3": 4}
+    assert view.waiting_classes == {"interactive": 0, "standard": 9, "batch": 36}
+    assert list(view.waiting_tenants) == ["t3", "t7", "t6", "t5", "t4"]
+    assert view.waiting_tenants == {
+        "t3": {"batch": 4, "standard": 9},
+        "t7": {"batch": 8},
+        "t6": {"batch": 7},
+        "t5": {"batch": 6},
+        "t4": {"batch": 5},
+    }

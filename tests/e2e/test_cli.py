@@ -68,6 +68,28 @@ def test_explain_says_who_takes_it_and_why_not_the_others(spillgate: Any) -> Non
     assert "nobody" in everybody.stdout
 
 
+def test_explain_rehearses_the_ladder(spillgate: Any, tmp_path: Path) -> None:
+    steep = tmp_path / "steep.yaml"
+    rungs = (
+        "[{at: 0.9, classes: [batch], max_tokens: 2k, reasoning_effort: low}, {at: 1.5, thinking: off, model: lite}]"
+    )
+    text = (HERE / "gateway.yaml").read_text().replace("models:\n", "models:\n  lite: {policy: surge}\n")
+    text = text.replace("serves: {deepseek-r2: r2-own}", "serves: {deepseek-r2: r2-own, lite: lite-own}")
+    steep.write_text(text.replace("    first_token_timeout", f"    degrade: {rungs}\n    first_token_timeout"))
+    ask = ("explain", str(steep), "--model", "r2", "--pressure")
+    calm = spillgate(*ask, "0.95", **ENV).stdout
+    assert "at a pressure of 0.95 a standard request gives up: nothing" in calm
+    assert "from 1.5 on: model lite, thinking off" in calm
+    assert "no known switch" not in calm
+    steep.write_text(steep.read_text().replace("preset: vllm", "preset: openai"))
+    assert "as it came, at: own\n" in spillgate(*ask, "1.5", **ENV).stdout
+    batch = spillgate(*ask, "0.95", "--class", "batch", **ENV).stdout
+    assert "a batch request gives up: max_tokens 2000, reasoning_effort low" in batch
+    told = json.loads(spillgate(*ask, "1.5", "--max-tokens", "9000", "--json", **ENV).stdout)
+    assert told["model"] == "lite"
+    assert told["gives_up"] == {"max_tokens": None, "effort": None, "thinking_off": True, "model": "lite"}
+
+
 def test_schema_is_the_one_in_policies(spillgate: Any) -> None:
     committed = (HERE.parents[1] / "policies" / "spillgate.schema.json").read_text()
     assert json.loads(spillgate("schema").stdout) == json.loads(committed)

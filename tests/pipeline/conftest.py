@@ -64,7 +64,7 @@ class House:
         self.service = stack(
             Observe(loop.time, self.ended.append),
             Authenticate(self.live, lambda: 1.8e9),
-            Understand(self.live),
+            Understand(self.live, self.desk.form),
             self.limit,
             endpoint=self.dispatch,
         )

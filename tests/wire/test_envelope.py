@@ -15,6 +15,7 @@ def test_an_error_is_openais_envelope_with_our_details_in_it() -> None:
             "param": None,
             "code": "rpm_exceeded",
             "limit": "rpm",
+            "retry_after": 3,
         }
     }
 

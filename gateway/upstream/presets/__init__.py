@@ -17,6 +17,7 @@ from typing import Any, Final, get_args
 
 import yaml
 
+from gateway.core.ladder import EFFORTS
 from gateway.errors import SpillgateError
 from gateway.policy.compiled import PresetInfo
 from gateway.wire.dialect import Dialect, Rule, SignalKind
@@ -30,7 +31,7 @@ _HEAD_KEYS: Final = frozenset(
     {
         "title", "base_url", "docs", "key_env", "auth", "provider", "models",
         "chat_path", "rate_headers", "ask_usage", "failed_finishes", "like", "user_field", "driver", "providers",
-        "price_prefix",
+        "price_prefix", "thinking_off", "efforts",
     }
 )  # fmt: skip
 _ROW_KEYS: Final = frozenset({"kind", "status", "codes", "text", "cool", "until", "report_as"})
@@ -38,6 +39,7 @@ _KINDS: Final = frozenset(get_args(SignalKind))
 _USER_FIELDS: Final = frozenset({"", "user_id"})
 _PACKAGES: Final = {"litellm": "install it: make litellm, or pip install 'spillgate[litellm]'"}
 """drivers that need a package of their own, and how to come by it"""
+_EFFORTS: Final = frozenset(EFFORTS)
 _UNTIL: Final = frozenset({"", "minute", "beijing-midnight"})
 
 
@@ -106,6 +108,8 @@ def load(name: str) -> Preset:
         else Dialect(name).failed_finishes,
         ask_usage=bool(head.get("ask_usage", True)),
         tell_user=word(head.get("user_field", ""), _USER_FIELDS, name) == "user_id",
+        thinking_off=head.get("thinking_off", {}),
+        efforts=frozenset(word(effort, _EFFORTS, name) for effort in head.get("efforts", ())),
         fallback=_common(),
     )
     return Preset(
