@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup setup-dev litellm demo serve test test-parts test-scenarios check bench lock clean
+.PHONY: browser help setup setup-dev litellm demo serve test test-parts test-scenarios check bench lock clean
 
 help:
 	@echo "make demo   five pretend clouds, a surge, and the gateway in front of them (no keys, no services)"
@@ -46,9 +46,9 @@ check: setup-dev
 	$(BIN)/python -m pytest tests/house
 
 # What computes runs side by side; what measures time against real processes runs alone.
-test: check
+test: check browser
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-parts test-scenarios
-	$(BIN)/python -m pytest tests/e2e tests/chaos
+	$(BIN)/python -m pytest tests/e2e tests/console tests/chaos
 
 test-parts:
 	$(BIN)/python -m coverage erase
@@ -58,6 +58,12 @@ test-parts:
 
 test-scenarios:
 	$(BIN)/python -m pytest -s tests/scenarios
+
+# The console is tested in a real browser: one on the PATH, or Debian's, which root may install.
+browser:
+	@command -v chromium > /dev/null || command -v google-chrome > /dev/null || \
+		{ test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium > /dev/null; } || \
+		{ echo "the console's tests need Chromium on the PATH (on Debian: apt-get install chromium)"; exit 1; }
 
 MEASURE ?= ../shared/bench/measure
 bench: setup

@@ -44,6 +44,7 @@ from gateway.settings import Settings
 from gateway.store.base import Store
 from gateway.store.registry import Registry
 from gateway.telemetry.journal import Journal
+from gateway.telemetry.lag import Lag
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.recorder import Recorder, Sink
 from gateway.upstream import presets
@@ -71,6 +72,7 @@ class Gateway:
         self.desk = Desk(Dispatcher(compiled.plan, random.Random(seed)), self.clock)
         self.metrics = Metrics(outcome_name, overhead)
         self.recorder = Recorder(outcome_name, time.time, self.clock)
+        self.lag = Lag(self.metrics.lag.add)
         self.price_clock = PriceClock(self.desk, time.time)
         self.reload_error = ""
         self.sharing: Sharing | None = None
@@ -132,12 +134,14 @@ class Gateway:
             self.sharing.start()
             self.enrolment = Enrolment(self.live, _registry(self.settings.redis_url), time.time)
             await self.enrolment.start()
+        self.lag.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         if self.enrolment is not None:
             await self.enrolment.aclose()
         if self.sharing is not None:
             await self.sharing.aclose()
+        self.lag.close()
         self.price_clock.close()
         self.desk.close()
         await self.live.aclose()

@@ -154,6 +154,8 @@ def greet(console: Console, url: str) -> None:
     messages = '[{"role": "user", "content": "hello"}]'
     lines = (
         "",
+        f"Watch it: {url}/console",
+        "",
         "Talk to it while it runs:",
         "",
         f"  curl -N {url}/v1/chat/completions -H 'content-type: application/json' \\",

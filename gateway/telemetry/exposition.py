@@ -59,6 +59,7 @@ class _Snapshot(Collector):
             refused.add_metric([reason], count)
         yield refused
         yield from _hedges(self._fleet.totals)
+        yield from _ways(self._fleet.totals)
         affinity = CounterMetricFamily(
             "spillgate_affinity", "Attempts by how their backend was found.", labels=["model", "how"]
         )
@@ -93,6 +94,13 @@ def _hedges(totals: TotalsView) -> Iterable[Metric]:
     yield CounterMetricFamily("spillgate_hedges", "Second attempts beside a slow first one.", totals.hedged)
     yield CounterMetricFamily("spillgate_hedges_won", "Hedges that brought the first token.", totals.hedges_won)
     yield CounterMetricFamily("spillgate_hedge_tokens", "Tokens that hedges were reserved.", totals.hedge_tokens)
+
+
+def _ways(totals: TotalsView) -> Iterable[Metric]:
+    yield CounterMetricFamily("spillgate_offered", "Requests that the dispatcher was asked about.", totals.offered)
+    yield CounterMetricFamily("spillgate_waited", "Requests that had to wait.", totals.waited)
+    yield CounterMetricFamily("spillgate_retries", "Further attempts after one that failed.", totals.retried)
+    yield CounterMetricFamily("spillgate_withdrawn", "Requests whose clients left while they waited.", totals.withdrawn)
 
 
 def _shared_state(shared: Shared) -> Iterable[Metric]:

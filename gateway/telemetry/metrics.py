@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from gateway.core.nouns import Beaten, Outcome, Served
+from gateway.core.tariff import cost
 from gateway.service import Attempt, Call
 
 if TYPE_CHECKING:
@@ -48,12 +49,15 @@ class Metrics:
         self.tokens: Counter[tuple[str, str]] = Counter()
         self.spilled: Counter[str] = Counter()
         self.degraded: Counter[tuple[str, str, str]] = Counter()
+        self.spills: Counter[tuple[str, int, int]] = Counter()
+        self.cost: dict[tuple[str, str], float] = defaultdict(float)
         self.reloads: Counter[str] = Counter()
         self.first_token: dict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self.per_token: dict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(PER_TOKEN))
         self.duration: dict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self.queued: dict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self.overhead = Histogram(OVERHEAD)
+        self.lag = Histogram(OVERHEAD)
 
     def fold(self, call: Call) -> None:
         """Count a call that has ended."""
@@ -71,9 +75,18 @@ class Metrics:
             and len({a.lease.backend for a in call.attempts if type(a.outcome) is not Beaten}) > 1
         ):
             self.spilled[call.model] += 1
+        self._spills(call)
         self.duration[call.model].add(call.ended - call.received)
         self.queued[class_].add(call.queued)
         self.overhead.add(self._overhead(call))
+
+    def _spills(self, call: Call) -> None:
+        """From which tier to which: the first attempt comes from the first, whose backends had no room for it."""
+        tier = 0
+        for attempt in call.attempts:
+            if attempt.lease.tier != tier and type(attempt.outcome) is not Beaten:
+                self.spills[call.model, tier + 1, attempt.lease.tier + 1] += 1
+                tier = attempt.lease.tier
 
     def _attempt(self, model: str, attempt: Attempt) -> None:
         backend = attempt.lease.backend
@@ -84,6 +97,8 @@ class Metrics:
             self.tokens[backend, "cached"] += usage.cached
             self.tokens[backend, "output"] += usage.completion
             self.tokens[backend, "reasoning"] += usage.reasoning
+            if (price := attempt.lease.price) is not None:
+                self.cost[backend, price.currency] += float(cost(price, usage))
         if attempt.first_token and attempt.lease.request.stream:
             self.first_token[model, backend].add(attempt.first_token - attempt.sent)
             count = usage.completion if usage else attempt.tokens
@@ -94,7 +109,7 @@ class Metrics:
         """The counters and histograms as Prometheus families."""
         from prometheus_client.metrics_core import CounterMetricFamily
 
-        def counter(name: str, text: str, labels: list[str], found: Iterable[tuple[list[str], int]]) -> Metric:
+        def counter(name: str, text: str, labels: list[str], found: Iterable[tuple[list[str], float]]) -> Metric:
             family = CounterMetricFamily(name, text, labels=labels)
             for values, count in found:
                 family.add_metric(values, count)
@@ -115,6 +130,14 @@ class Metrics:
         yield counter(
             "spillgate_spilled_requests", "Requests tried on more than one backend, but for hedges.", ["model"],
             (([m], n) for m, n in self.spilled.items()),
+        )  # fmt: skip
+        yield counter(
+            "spillgate_spills", "Attempts sent to another tier than the one before.", ["model", "from", "to"],
+            (([m, str(f), str(t)], n) for (m, f, t), n in self.spills.items()),
+        )  # fmt: skip
+        yield counter(
+            "spillgate_cost", "Money, by the price at dispatch and what the cloud counted.", ["backend", "currency"],
+            (([b, c], n) for (b, c), n in self.cost.items()),
         )  # fmt: skip
         yield counter(
             "spillgate_degraded", "Requests that were given less than they asked for.", ["model", "class", "step"],
@@ -145,6 +168,10 @@ class Metrics:
         yield _family(
             "spillgate_overhead_seconds", "The gateway's own share of the time to answer.", [], [([], self.overhead)]
         )
+        yield _family(
+            "spillgate_event_loop_lag_seconds", "How late the event loop was, looked at twice a second.",
+            [], [([], self.lag)],
+        )  # fmt: skip
 
 
 def _family(name: str, text: str, labels: list[str], found: Iterable[tuple[list[str], Histogram]]) -> Metric:

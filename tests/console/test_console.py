@@ -23,7 +23,13 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-KEYS = {"ARK_KEY": "sk-ark-pretend", "DEEPSEEK_KEY": "sk-deepseek-pretend", "ACME_KEY": "sk-acme-1", "SLOW_KEY": "sk-slow-1"}
+KEYS = {
+    "ARK_KEY": "sk-ark-pretend",
+    "DEEPSEEK_KEY": "sk-deepseek-pretend",
+    "ACME_KEY": "sk-acme-1",
+    "SLOW_KEY": "sk-slow-1",
+}
+PATIENT = {"max_wait: 2s": "max_wait: 50s", "first_token_timeout: 2s": "first_token_timeout: 50s"}
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +50,15 @@ def clouds() -> Iterator[Clouds]:
 
 
 @pytest.fixture(scope="module")
-def gateway(clouds: Clouds) -> Iterator[Gateway]:
-    process = Gateway(HERE.parent / "e2e" / "gateway.yaml", clouds, env=KEYS)
+def gateway(clouds: Clouds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One that waits for slow clouds, so that the figures stand still."""
+    text = (HERE.parent / "e2e" / "gateway.yaml").read_text("utf-8")
+    for old, new in PATIENT.items():
+        assert old in text
+        text = text.replace(old, new)
+    document = tmp_path_factory.mktemp("console") / "patient.yaml"
+    document.write_text(text)
+    process = Gateway(document, clouds, env=KEYS)
     yield process
     assert process.stop() == 0
     assert "Traceback" not in "".join(process.lines)
@@ -104,13 +117,13 @@ def test_the_page_shows_what_metrics_say_under_load(page: Page, gateway: Gateway
             row = page.locator("#classes tr", has_text=class_)
             expect(row.locator("td")).to_have_text(f"{value:g}")
         clouds.reset()
-        assert {answer.result() for answer in asked} <= {200, 429, 502, 503, 504}
+        assert {answer.result() for answer in asked} <= {200, 429}
     refused = metric(gateway, "spillgate_refused_total")
     for reason, value in refused.items():
         expect(page.locator("#refusals tr", has_text=reason).first.locator("td")).to_have_text(f"{value:g}")
     for id_ in ("flow", "ttft", "tokens"):
         expect(page.locator(f"#{id_} canvas").first).to_be_visible()
-        assert re.search(r"\d", page.locator(f"#{id_}").get_attribute("aria-label") or "")
+        expect(page.locator(f"#{id_}")).to_have_attribute("aria-label", re.compile(r"\d"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -174,13 +187,15 @@ def test_the_admin_key_opens_it_and_nothing_else_does(page: Page, clouds: Clouds
         assert process.stop() == 0
 
 
-def test_a_gateway_that_is_gone_is_told(page: Page, clouds: Clouds) -> None:
+def test_a_gateway_that_is_gone_is_told(browser: Browser, clouds: Clouds) -> None:
+    context = browser.new_context(locale="en")
+    page = context.new_page()
     process = Gateway(HERE.parent / "e2e" / "gateway.yaml", clouds, env=KEYS)
     page.goto(f"{process.url}/console")
     expect(page.locator("#state")).to_have_text("Ready")
-    page.on("console", lambda _: None)
     assert process.stop() == 0
     expect(page.locator("#state")).to_have_text("No answer from the gateway")
+    context.close()
 
 
 def test_only_the_parts_of_the_page_are_served(gateway: Gateway) -> None:

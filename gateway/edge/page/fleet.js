@@ -89,7 +89,8 @@ function table(id, entries) {
 
 export function queue(feed) {
   table("classes", Object.entries(feed.fleet.waiting_classes));
-  table("tenants", Object.entries(feed.fleet.waiting_tenants));
+  table("tenants", Object.entries(feed.fleet.waiting_tenants).flatMap(([name, classes]) =>
+    Object.entries(classes).map(([word, count]) => [`${name} · ${word}`, count])));
   table("refusals", Object.entries(feed.fleet.totals.refused));
 }
 
