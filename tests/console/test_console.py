@@ -23,7 +23,12 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-KEYS = {"ARK_KEY": "sk-ark-pretend", "DEEPSEEK_KEY": "sk-deepseek-pretend", "ACME_KEY": "sk-acme-1", "SLOW_KEY": "sk-slow-1"}
+KEYS = {
+    "ARK_KEY": "sk-ark-pretend",
+    "DEEPSEEK_KEY": "sk-deepseek-pretend",
+    "ACME_KEY": "sk-acme-1",
+    "SLOW_KEY": "sk-slow-1",
+}
 
 
 @pytest.fixture(scope="module")
