@@ -54,7 +54,7 @@ def ask(url: str, path: str, wait: float = 0.0) -> dict[str, Any]:
     tries = Retrying(
         retry=retry_if_exception_type(httpx.TransportError),
         stop=stop_after_delay(wait),
-        wait=wait_exponential_jitter(initial=0.05, max=1.0),
+        wait=wait_exponential_jitter(multiplier=0.05, max=1.0),
         reraise=True,
     )
     answer: httpx.Response = tries(httpx.get, f"{url.rstrip('/')}{path}", headers=headers, timeout=5.0)

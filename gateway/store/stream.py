@@ -29,7 +29,7 @@ class UsageStream:
         self._line = Line(url, timeout)
         self._keep = keep
         self._stream = stream
-        self._mark = f"{{{stream}}}:{secrets.token_hex(6)}"  # in the stream's own hash slot
+        self._mark = f"spillgate:mark:{{{stream}}}:{secrets.token_hex(6)}"  # in the stream's own hash slot
 
     def __repr__(self) -> str:
         return f"<UsageStream {self._stream} at {self._line.where}>"

@@ -26,7 +26,7 @@ _MOST_KINDS = 1000
 _encode = msgspec.json.Encoder().encode
 
 
-class Request(msgspec.Struct, omit_defaults=True):
+class Request(msgspec.Struct, frozen=True):
     """One request's line. Times in seconds; `first_token` counts from the arrival, `gateway` is our own part until the
     answer began. `upstream` + `queued` + `read` + `gateway` are `answered`, as `server-timing` has them."""
 

@@ -33,7 +33,7 @@ MOST_WAITING = 2000
 BATCH = 64
 DELAY = 1.0
 """Seconds that a trace waits for others, unless there is nothing else to do."""
-CLOSING = 5.0
+CLOSING = 2.0
 _OWN_SPANS = 1 << 20
 """Where the ids of a request's own phases begin; those of attempts lie below."""
 log = logging.getLogger("spillgate.traces")
@@ -121,11 +121,17 @@ class Collector:
                 self._queue.clear()
             return
         while batch := self._next():
-            places, wall = self._places(), self._wall()
-            spans = [span for story in batch for span in self._spans(story, places, wall, resource)]
-            done = exporter.export(spans).name == "SUCCESS"
-            self._tell(done, len(batch))
+            self._tell(self._send(batch, exporter, resource), len(batch))
         exporter.shutdown()
+
+    def _send(self, batch: list[Story], exporter: SpanExporter, resource: Resource) -> bool:
+        places, wall = self._places(), self._wall()
+        try:
+            spans = [span for story in batch for span in self._spans(story, places, wall, resource)]
+            return exporter.export(spans).name == "SUCCESS"
+        except Exception:  # the thread goes on: one batch is lost, not all that come
+            log.exception("a batch of traces was lost")
+            return False
 
     def _next(self) -> list[Story]:
         """The next batch; empty when it is time to stop."""

@@ -191,7 +191,7 @@ def _first(story: Story) -> float:
 def _steps(story: Story) -> list[tuple[float, Attempt | float]]:
     steps: list[tuple[float, Attempt | float]] = [(attempt.sent, attempt) for attempt in story.attempts]
     steps += [(start, end) for start, end in story.waits]
-    return sorted(steps, key=lambda step: step[0])
+    return sorted(steps, key=lambda step: (step[0], isinstance(step[1], Attempt)))
 
 
 def _taken(decisions: list[Decision], until: float) -> list[Decision]:

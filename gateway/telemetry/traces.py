@@ -22,7 +22,7 @@ from gateway.telemetry.context import begin
 from gateway.telemetry.logs import Kind, line
 from gateway.telemetry.otlp import Collector
 from gateway.telemetry.recent import Pick, Recent
-from gateway.telemetry.recorder import CLOSING, Batch, Feed, Sink
+from gateway.telemetry.recorder import Batch, Feed, Sink
 from gateway.telemetry.spans import Place, Told, told
 from gateway.telemetry.story import OutcomeName, Story, why_kept
 
@@ -33,6 +33,8 @@ MOST_FRESH = 10_000
 MOST_WAITING = 5000
 """Traces, or lines, that wait for a sink that is slow."""
 SAMPLE = 0.1
+CLOSING = 2.0
+"""Seconds; a trace is not worth more of a restart."""
 _encode = msgspec.json.Encoder().encode
 
 
