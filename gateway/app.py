@@ -11,6 +11,7 @@ The order of the filters is written here, once:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import ssl
@@ -33,6 +34,7 @@ from gateway.pipeline.enrolment import Enrolment
 from gateway.pipeline.faults import outcome_name
 from gateway.pipeline.limit import Limit
 from gateway.pipeline.live import Live
+from gateway.pipeline.lookup import TRACES, Lookup
 from gateway.pipeline.observe import Observe, overhead
 from gateway.pipeline.sharing import Sharing
 from gateway.pipeline.tariffs import PriceClock
@@ -43,10 +45,14 @@ from gateway.service import Call, stack
 from gateway.settings import Settings
 from gateway.store.base import Store
 from gateway.store.registry import Registry
+from gateway.telemetry import environment
 from gateway.telemetry.journal import Journal
 from gateway.telemetry.lag import Lag
+from gateway.telemetry.logs import Console
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.recorder import Recorder, Sink
+from gateway.telemetry.spans import places
+from gateway.telemetry.traces import Tracing, Ways
 from gateway.upstream import presets
 from gateway.upstream.base import Upstream
 from gateway.upstream.http import Endpoint, HttpUpstream
@@ -73,6 +79,8 @@ class Gateway:
         self.metrics = Metrics(outcome_name, overhead)
         self.recorder = Recorder(outcome_name, time.time, self.clock)
         self.lag = Lag(self.metrics.lag.add)
+        self.tracing = Tracing(outcome_name, time.time, self.clock, lambda: self.door.active == 0, settings.log)
+        self.lookup = Lookup(self.tracing, settings.redis_url)
         self.price_clock = PriceClock(self.desk, time.time)
         self.reload_error = ""
         self.sharing: Sharing | None = None
@@ -85,12 +93,13 @@ class Gateway:
             Authenticate(self.live),
             Understand(self.live, self.desk.form),
             Limit(self.live, self.clock),
-            endpoint=Dispatch(self.live, self.desk, time.time),
+            endpoint=Dispatch(self.live, self.desk, time.time, self.tracing.begin),
         )
         self.door = ChatDoor(service, self.live, self.clock)
         inside = Inside(
             self.live, self.clock, self.ready, self.exposition, self.status, self.door.new_id, settings.admin_key,
-            lambda: self.enrolment,
+            lambda: self.enrolment, lookup=self.lookup,
+            explain=lambda request: self.desk.dispatcher.explain(request, self.clock()),
         )  # fmt: skip
         self._routes = build(inside)
         self._admin = admin.build(inside)
@@ -127,6 +136,7 @@ class Gateway:
         self.live.install(self._first)
         self.desk.apply(self.price_clock.use(self._first.tariffs))
         self.recorder.use(self._sinks(self._first))
+        self._trace(self._first)
         if self.settings.redis_url:
             self.sharing = Sharing(
                 self.desk, self.live, _store(self.settings.redis_url), replicas=self.settings.replicas
@@ -145,7 +155,7 @@ class Gateway:
         self.price_clock.close()
         self.desk.close()
         await self.live.aclose()
-        await self.recorder.aclose()
+        await asyncio.gather(self.recorder.aclose(), self.tracing.aclose(), self.lookup.aclose())
         await send({"type": "lifespan.shutdown.complete"})
 
     def reload(self, load: Callable[[], Compiled]) -> bool:
@@ -163,6 +173,7 @@ class Gateway:
         newcomers = [self.sharing.newcomers(compiled.plan)] if self.sharing is not None else []
         self.desk.apply(Reloaded(compiled.plan), *newcomers, self.price_clock.use(compiled.tariffs))
         self.recorder.use(self._sinks(compiled))
+        self._trace(compiled)
         self.metrics.reloads["applied"] += 1
         log.warning("configuration %s is running: %s", compiled.version, "; ".join(told) or "nothing changed")
         return True
@@ -170,6 +181,15 @@ class Gateway:
     def _ended(self, call: Call) -> None:
         self.metrics.fold(call)
         self.recorder.fold(call)
+        self.tracing.fold(call)
+
+    def _trace(self, compiled: Compiled) -> None:
+        """Tell of requests what the document and the environment say."""
+        rules, collector = environment.resolved(compiled.telemetry, self.settings.variables)
+        url = self.settings.redis_url
+        stream = (lambda: _stream(url, rules.recent, TRACES)) if url and rules.recent else None
+        ways = Ways(collector, stream, Console if rules.requests else None)
+        self.tracing.use(rules, ways, places(compiled.connections))
 
     def _sinks(self, compiled: Compiled) -> dict[str, Callable[[], Sink]]:
         """Where records go, by a name that changes when the place does."""
@@ -209,6 +229,7 @@ class Gateway:
             "tenants": asdict(self.enrolment.touch()) if self.enrolment else None,
             "shared_state": asdict(self.sharing.health()) if self.sharing else None,
             "usage": [asdict(sink) for sink in self.recorder.health()],
+            "traces": self.tracing.health(),
             "fleet": asdict(self.desk.dispatcher.snapshot(self.clock())),
         }
 
@@ -231,11 +252,11 @@ def _store(url: str) -> Store:
     return RedisStore(url)
 
 
-def _stream(url: str, keep: int) -> Sink:
+def _stream(url: str, keep: int, name: str = "") -> Sink:
     """The same holds for records."""
-    from gateway.store.stream import UsageStream
+    from gateway.store.stream import STREAM, UsageStream
 
-    return UsageStream(url, keep)
+    return UsageStream(url, keep, stream=name or STREAM)
 
 
 def _registry(url: str) -> Registry:

@@ -10,8 +10,10 @@ a three-line service.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.core.explain import Candidate
 from gateway.core.nouns import Lease, Outcome, Request, ServiceClass, Usage
 from gateway.wire.chat import Chat
 from gateway.wire.easing import Easing
@@ -45,20 +47,59 @@ class Attempt:
     in which they were sent, but for one: an attempt that answers stands last, also if a hedge was sent after it.
     """
 
-    __slots__ = ("ended", "first_byte", "first_token", "lease", "outcome", "sent", "tokens", "usage")
+    __slots__ = ("connect", "ended", "first_byte", "first_token", "gap", "lease", "outcome", "sent", "tokens", "usage")
 
     def __init__(self, lease: Lease, sent: float) -> None:
         self.lease = lease
         self.sent = sent
+        self.connect = 0.0
+        """seconds it took to open a connection; 0: one was reused"""
         self.first_byte = 0.0
         self.first_token = 0.0
         self.ended = 0.0
         self.tokens = 0
+        self.gap = 0.0
+        """the longest time, in seconds, between two pieces of a streamed answer"""
         self.usage: Usage | None = None
         self.outcome: Outcome | None = None
 
     def __repr__(self) -> str:
         return f"<Attempt {self.lease.attempt} {self.lease.backend} {self.outcome}>"
+
+
+class Context:
+    """A call's place in a distributed trace (W3C Trace Context). `parent` 0: the trace begins here.
+
+    `sampled` is decided once, when the request is understood. `state` is the caller's `tracestate`, passed on.
+    """
+
+    __slots__ = ("parent", "sampled", "span", "state", "trace")
+
+    def __init__(self, trace: int, span: int, parent: int = 0, *, sampled: bool = False, state: str = "") -> None:
+        self.trace = trace
+        self.span = span
+        self.parent = parent
+        self.sampled = sampled
+        self.state = state
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the dispatcher said at `at`, and how every backend stood at `looked` (a moment before, or after).
+
+    verdict     `go`, `wait` or `refuse`
+    backend     where it goes; empty unless `go`
+    attempt     which attempt this is about, from 1
+    reason      of a refusal; position of who must wait, from 1
+    """
+
+    at: float
+    verdict: str
+    backend: str
+    attempt: int
+    reason: str
+    looked: float
+    candidates: tuple[Candidate, ...]
 
 
 class Call:
@@ -69,9 +110,12 @@ class Call:
         "attempts",
         "caller",
         "chat",
+        "context",
         "credential",
+        "decisions",
         "easing",
         "ended",
+        "got",
         "headers",
         "id",
         "key",
@@ -81,10 +125,13 @@ class Call:
         "policy",
         "queued",
         "read",
+        "reading",
         "received",
         "request",
         "responded",
         "status",
+        "told",
+        "waits",
     )
 
     def __init__(
@@ -116,6 +163,16 @@ class Call:
         """what it gives up by its policy's ladder; None: nothing"""
         self.queued = 0.0
         """seconds spent waiting for a lease, over all attempts"""
+        self.waits: tuple[tuple[float, float], ...] = ()
+        """from when to when it waited"""
+        self.reading = 0.0
+        self.got = 0.0
+        """when its body was asked for, and when it was there"""
+        self.context: Context | None = None
+        self.decisions: tuple[Decision, ...] = ()
+        """why it went where it went, as far as that was looked at"""
+        self.told = False
+        """whether the client asked to be told the decisions"""
         self.responded = 0.0
         self.ended = 0.0
         self.status = 0

@@ -3,7 +3,8 @@
 SPILLGATE_ADMIN_KEY   opens /admin/v1 (with REDIS_URL), and /metrics and /status to callers that are not on this machine
 SPILLGATE_ADMIN_PORT, SPILLGATE_ADMIN_HOST
                       a listener of its own for /admin/v1, which is nowhere else then (default host 127.0.0.1)
-SPILLGATE_LOG         human (default) or json
+SPILLGATE_LOG         human (default) or json: what is said on standard error, and of requests on standard output
+OTEL_…                where traces go and which, as OpenTelemetry has it (see `telemetry.environment`)
 REDIS_URL             shared state: redis://, rediss://, redis+sentinel://, redis+cluster://
 SPILLGATE_REPLICAS    the most processes that ever run at a time: a first start gets its shares at once, and each
                       goes on with its even part if the shared state was never reached (not told: 1)
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Settings:
     admin_key: str = field(default="", repr=False)
     admin_port: int | None = None
     admin_host: str = "127.0.0.1"
-    log: str = "human"
+    log: Literal["human", "json"] = "human"
     redis_url: str = field(default="", repr=False)
     replicas: int = 0
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -58,7 +60,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         admin_key=environ.get("SPILLGATE_ADMIN_KEY", ""),
         admin_port=int(admin_port) if admin_port else None,
         admin_host=environ.get("SPILLGATE_ADMIN_HOST", "127.0.0.1"),
-        log=log,
+        log=cast("Literal['human', 'json']", log),
         redis_url=environ.get("REDIS_URL", ""),
         replicas=int(replicas or 0),
         variables=dict(environ),

@@ -19,6 +19,7 @@ VERBS = {
     "mock": "run pretend clouds as real HTTP servers",
     "keys": "make, list and revoke the keys of tenants",
     "usage": "what was used and what it cost, by tenant, model, backend, day",
+    "trace": "where the time of a request went, and why it went where it went",
     "status": "show the standing of a running gateway",
     "healthcheck": "ask a running gateway whether it is ready; for containers",
     "schema": "print the JSON Schema of the configuration document",

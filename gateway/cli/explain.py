@@ -1,4 +1,5 @@
-"""`spillgate explain`: the decision for one request, offline, with an idle fleet or with parts of it assumed out."""
+"""`spillgate explain`: the decision for one request, offline, with an idle fleet or with parts of it assumed out; or,
+with `--live`, by a running gateway at this moment."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.cli.document import path_argument, read_or_report
+from gateway.cli import live
+from gateway.cli.document import read_or_report
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.explain import Candidate
 from gateway.core.ladder import Form, Rung, form_at
@@ -29,7 +31,8 @@ BYTES_PER_TOKEN = 3.5
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    path_argument(parser)
+    parser.add_argument("document", type=Path, nargs="?", metavar="FILE_OR_FOLDER", help="the configuration document")
+    live.argument(parser)
     parser.add_argument("--model", help="the model that is asked for (default: the only one)")
     parser.add_argument("--class", dest="class_", choices=("interactive", "standard", "batch"), default="standard")
     parser.add_argument("--tenant", default="local", help="who asks (default %(default)s)")
@@ -47,6 +50,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.live or args.document is None:
+        return live.explain(args, _print)
     compiled = read_or_report(args.document, as_json=args.json)
     if compiled is None:
         return 2

@@ -26,6 +26,7 @@ from gateway.edge.server import Protocol
 from gateway.policy.compiled import Compiled
 from gateway.policy.load import sources
 from gateway.settings import Settings, read
+from gateway.telemetry import logs
 
 log = logging.getLogger("spillgate")
 _WATCH_EVERY = 1.0
@@ -43,12 +44,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = read(os.environ)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    logs.setup(settings.log)
     seen = _fingerprint(args.document)  # before it is read: a change in between is seen later, never missed
     compiled = document.read_or_report(args.document)
     if compiled is None:

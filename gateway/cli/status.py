@@ -13,10 +13,14 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_d
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    port = os.environ.get("PORT", "8080")
-    parser.add_argument("--url", default=f"http://127.0.0.1:{port}", help="the gateway (default %(default)s)")
+    url_argument(parser)
     parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="keep trying for so long")
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def url_argument(parser: argparse.ArgumentParser) -> None:
+    port = os.environ.get("PORT", "8080")
+    parser.add_argument("--url", default=f"http://127.0.0.1:{port}", help="the gateway (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,16 +40,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def fetch(url: str, wait: float = 0.0) -> dict[str, Any]:
-    """Ask `/status`. Raises `httpx.HTTPError` when nobody answers and `PermissionError` when we may not look."""
+    """Ask `/status`, as `ask`."""
+    return ask(url, "/status", wait)
+
+
+def ask(url: str, path: str, wait: float = 0.0) -> dict[str, Any]:
+    """Ask a gateway for something it tells its operator. `wait`: seconds to keep trying for.
+
+    Raises `httpx.HTTPError` when nobody answers, or not with what was asked, `PermissionError` when we may not look.
+    """
     key = os.environ.get("SPILLGATE_ADMIN_KEY", "")
     headers = {"authorization": f"Bearer {key}"} if key else {}
     tries = Retrying(
         retry=retry_if_exception_type(httpx.TransportError),
         stop=stop_after_delay(wait),
-        wait=wait_exponential_jitter(initial=0.05, max=1.0),
+        wait=wait_exponential_jitter(multiplier=0.05, max=1.0),
         reraise=True,
     )
-    answer: httpx.Response = tries(httpx.get, f"{url.rstrip('/')}/status", headers=headers, timeout=5.0)
+    answer: httpx.Response = tries(httpx.get, f"{url.rstrip('/')}{path}", headers=headers, timeout=5.0)
     if answer.status_code in {401, 403}:
         raise PermissionError("the gateway asks for its admin key: set SPILLGATE_ADMIN_KEY")
     answer.raise_for_status()

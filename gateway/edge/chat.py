@@ -50,7 +50,7 @@ class ChatDoor:
             self.new_id(),
             self._clock(),
             headers,
-            lambda: self._read(headers, receive),
+            lambda: self._read(call, receive),
             _credential(headers.get(b"authorization", b"")),
         )
         if self._loop is None:
@@ -99,19 +99,23 @@ class ChatDoor:
         finally:
             await body.aclose()
 
-    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _read(self, call: Call, receive: Receive) -> bytes:
+        call.reading = self._clock()
         limit = self._live.max_body
-        declared = headers.get(b"content-length", b"")
+        declared = call.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
         message = await receive()
         if not message.get("more_body"):
+            call.got = self._clock()
             return _checked(message.get("body", b""), limit)
         try:
             async with asyncio.timeout(BODY_TIMEOUT):
                 return await _rest(message.get("body", b""), limit, receive)
         except TimeoutError:
             raise BadRequest("The request body did not arrive in time.", code="body_timeout", status=408) from None
+        finally:
+            call.got = self._clock()
 
 
 async def _rest(first: bytes, limit: int, receive: Receive) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.core.explain import Candidate
+from gateway.core.nouns import Request as Wanted
+from gateway.edge.look import Look
 from gateway.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound, RequestError, Unauthorized
 from gateway.pipeline.authenticate import Authenticate
 from gateway.pipeline.enrolment import Enrolment
 from gateway.pipeline.live import Live
+from gateway.pipeline.lookup import Lookup
 from gateway.pipeline.observe import error_response, routing_headers
 from gateway.service import Call, Caller
 from gateway.service import Response as Answer
@@ -39,6 +43,8 @@ class Inside:
     admin_key: str = ""
     enrolment: Callable[[], Enrolment | None] = lambda: None
     wall: Callable[[], float] = time.time
+    lookup: Lookup | None = None
+    explain: Callable[[Wanted], tuple[Candidate, ...]] = lambda _: ()
 
 
 def build(inside: Inside) -> Starlette:
@@ -85,6 +91,7 @@ def build(inside: Inside) -> Starlette:
             Route("/readyz", ready, methods=["GET"]),
             Route("/metrics", metrics, methods=["GET"]),
             Route("/status", status, methods=["GET"]),
+            *_looking(inside),
         ],
         exception_handlers={HTTPException: lost},
     )
@@ -94,7 +101,9 @@ def _call(request: Request, inside: Inside) -> Call:
     async def nothing() -> bytes:
         return b""
 
-    return Call(inside.new_id(), inside.clock(), {}, nothing, credential(request))
+    call = Call(inside.new_id(), inside.clock(), {}, nothing, credential(request))
+    call.responded = call.received
+    return call
 
 
 def credential(request: Request) -> str:
@@ -137,6 +146,31 @@ def _error(request: Request, inside: Inside, error: RequestError) -> Response:
 
 def _without_type(response: Response) -> list[tuple[str, str]]:
     return [(k, v) for k, v in response.headers.items() if k not in {"content-type", "content-length"}]
+
+
+def _looking(inside: Inside) -> list[Route]:
+    look = Look(inside.live, inside.lookup, inside.explain)
+
+    async def trace(request: Request) -> Response:
+        return await _looked(request, inside, lambda: look.trace(request.path_params["name"]))
+
+    async def traces(request: Request) -> Response:
+        return await _looked(request, inside, lambda: look.traces(request.query_params))
+
+    async def explain(request: Request) -> Response:
+        return await _looked(request, inside, lambda: look.explain(request.query_params))
+
+    paths = {"/traces": traces, "/traces/{name}": trace, "/explain": explain}
+    return [Route(path, endpoint, methods=["GET"]) for path, endpoint in paths.items()]
+
+
+async def _looked(request: Request, inside: Inside, find: Callable[[], Awaitable[Mapping[str, Any]]]) -> Response:
+    if (refusal := locked(request, inside)) is not None:
+        return refusal
+    try:
+        return _json(request, inside, 200, await find())
+    except RequestError as error:
+        return _error(request, inside, error)
 
 
 def locked(request: Request, inside: Inside) -> Response | None:

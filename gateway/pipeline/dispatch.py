@@ -34,7 +34,9 @@ from gateway.pipeline.hedge import Failure, Races
 from gateway.pipeline.live import Line, Live
 from gateway.pipeline.observe import routing_headers
 from gateway.pipeline.relay import StreamBody
+from gateway.pipeline.witness import Witness, untraced
 from gateway.service import Attempt, Call, Headers, Response
+from gateway.telemetry.context import propagated
 from gateway.upstream.base import Reply, UpstreamError
 from gateway.wire import rateheaders, sse
 from gateway.wire.refusals import classify, client_error, failed_finish, in_band, outcome
@@ -51,17 +53,23 @@ _NO_HEADERS: dict[str, str] = {}
 class Dispatch:
     """The service at the end of the stack. Cancelling a call ends its attempt, or its wait, at once.
 
-    `wall` returns Unix seconds: some clouds name the time of day at which a quota returns.
+    `wall` returns Unix seconds: some clouds name the time of day at which a quota returns. `begin` is told of every
+    call before it is offered: it may give it a place in a trace.
     """
 
-    def __init__(self, live: Live, desk: Desk, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, live: Live, desk: Desk, wall: Callable[[], float], begin: Callable[[Call], None] = untraced
+    ) -> None:
         self._live = live
         self._desk = desk
         self._wall = wall
+        self._begin = begin
+        self._witness = Witness(desk)
         self._races = Races(desk, self._attempt)
 
     async def __call__(self, call: Call) -> Response:
         call.request = request = self._request(call)
+        self._begin(call)
         return await self._serve(call, self._desk.offer(request))
 
     async def _serve(
@@ -72,6 +80,7 @@ class Dispatch:
             if type(verdict) is Wait and not told and (after := self._tell_after(call)) is not None:
                 serving = self._serve(call, verdict, failure, told=True)
                 return await aloud(call, serving, self._desk, after, _STREAM, routing_headers)
+            self._witness.see(call, verdict)
             lease = await self._lease(call, verdict, failure)
             if lease.policy in self._live.hedging and (at := self._desk.dispatcher.hedge_at(lease)) is not None:
                 result, verdict = await self._races.run(call, lease, at)
@@ -114,7 +123,9 @@ class Dispatch:
             try:
                 verdict = await self._desk.wait(call.request)
             finally:
-                call.queued += self._desk.clock() - began
+                now = self._desk.clock()
+                call.queued += now - began
+                call.waits = (*call.waits, (began, now))
         if isinstance(verdict, Go):
             return verdict.lease
         raise refused(call, verdict, failure.outcome if failure else None)
@@ -183,9 +194,12 @@ class Dispatch:
             more, call.easing.told[attempt.lease.backend] = call.easing.fields(line.dialect)
         model = line.model_json[attempt.lease.model_id]
         body = chat.body(model, ask_usage=line.dialect.ask_usage, user_id=user, more=more)
-        reply = await line.upstream.send(body, _NO_HEADERS)
+        context = call.context
+        headers = _NO_HEADERS if context is None or not line.traced else propagated(context, attempt.lease.attempt)
+        reply = await line.upstream.send(body, headers)
         holder.append(reply)
         attempt.first_byte = self._desk.clock()
+        attempt.connect = reply.connect
         if not line.rated.isdisjoint(reply.header_names):
             self._advertise(line, reply)
         if reply.status != 200:

@@ -27,13 +27,14 @@ Dial = Callable[[Connection, float], tuple[Upstream, Dialect]]
 class Line:
     """One backend, ready to be called. `busy` counts attempts under way."""
 
-    __slots__ = ("backend", "busy", "connection", "dialect", "model_json", "rated", "retired", "upstream")
+    __slots__ = ("backend", "busy", "connection", "dialect", "model_json", "rated", "retired", "traced", "upstream")
 
     def __init__(self, backend: Backend, connection: Connection, upstream: Upstream, dialect: Dialect) -> None:
         self.backend = backend
         self.connection = connection
         self.upstream = upstream
         self.dialect = dialect
+        self.traced = connection.traced
         self.rated = frozenset(name.encode() for name in dialect.rate_names)
         self.model_json: dict[str, bytes] = {}
         self.busy = 0

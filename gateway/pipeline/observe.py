@@ -7,7 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.errors import RequestError
-from gateway.service import Attempt, Call, Headers, Response, Service
+from gateway.pipeline.record import ASKED, tell
+from gateway.service import Call, Headers, Response, Service
+from gateway.telemetry.story import at_clouds
+from gateway.wire import traceparent
 from gateway.wire.envelope import encode_error, retry_after
 
 Fold = Callable[[Call], None]
@@ -23,6 +26,7 @@ class Observe:
 
     async def __call__(self, call: Call, service: Service) -> Response:
         call.on_end.append(self._fold)
+        call.told = ASKED in call.headers
         try:
             response = await service(call)
         except RequestError as error:
@@ -30,6 +34,8 @@ class Observe:
         call.responded = self._clock()
         call.status = response.status
         response.headers = [*response.headers, *routing_headers(call)]
+        if call.told:
+            tell(call, response)
         return response
 
 
@@ -41,36 +47,43 @@ def error_response(error: RequestError) -> Response:
 
 
 def overhead(call: Call) -> float:
-    """Seconds the gateway itself took until it answered: all the time that was neither queue nor cloud.
-
-    Attempts that ran beside each other took their time once.
-    """
-    upstream = until = 0.0
-    attempts = call.attempts
-    for attempt in attempts if len(attempts) < 2 else sorted(attempts, key=_sent):
-        end = attempt.first_token or attempt.ended or call.responded
-        if end > until:
-            upstream += end - (max(until, attempt.sent))
-            until = end
-    return max(0.0, call.responded - call.received - call.queued - upstream)
-
-
-def _sent(attempt: Attempt) -> float:
-    return attempt.sent
+    """Seconds the gateway itself took until it answered: all that was neither queue nor cloud, nor reading the body."""
+    elsewhere = call.queued + (call.got - call.reading) + at_clouds(call.attempts, call.responded)
+    return max(0.0, call.responded - call.received - elsewhere)
 
 
 def routing_headers(call: Call) -> Headers:
-    """`x-request-id` and the `x-spillgate-*` headers. The backend is the one that answers, or was tried last, or ""."""
+    """`x-request-id`, the `x-spillgate-*` headers and `server-timing`. The backend is the one that answers, or was
+    tried last, or "".
+
+    The times are those until the answer began, in milliseconds; `total` is the sum of the others.
+    """
     last = call.attempts[-1].lease if call.attempts else None
+    queue, read = call.queued * 1e3, (call.got - call.reading) * 1e3
+    upstream = at_clouds(call.attempts, call.responded) * 1e3
+    total = max(0.0, call.responded - call.received) * 1e3
+    own = max(0.0, total - queue - upstream - read)
     headers = [
         (b"x-request-id", call.id.encode()),
         (b"x-spillgate-backend", last.backend.encode() if last else b""),
         (b"x-spillgate-model", last.model_id.encode() if last else b""),
         (b"x-spillgate-policy", call.policy.encode()),
         (b"x-spillgate-attempts", b"%d" % len(call.attempts)),
-        (b"x-spillgate-queue-ms", b"%.1f" % (call.queued * 1e3)),
-        (b"x-spillgate-overhead-ms", b"%.2f" % (overhead(call) * 1e3)),
+        (b"x-spillgate-queue-ms", b"%.1f" % queue),
+        (b"x-spillgate-overhead-ms", b"%.2f" % own),
+        (b"server-timing", _TIMING % (read, queue, upstream, own, total) + _trace(call)),
     ]
     if call.easing is not None and (words := call.easing.words(last.backend if last else "", call.model)):
         headers.append((b"x-spillgate-degraded", ", ".join(words).encode()))
     return headers
+
+
+_TIMING = b"read;dur=%.2f, queue;dur=%.2f, upstream;dur=%.2f, gateway;dur=%.2f, total;dur=%.2f"
+
+
+def _trace(call: Call) -> bytes:
+    """The trace's name, as browsers and load testers read it."""
+    context = call.context
+    if context is None:
+        return b""
+    return b', traceparent;desc="%b"' % traceparent.written(context.trace, context.span, context.sampled).encode()

@@ -49,7 +49,7 @@ class StreamBody:
         self._hide_usage = bool(call.chat and not call.chat.include_usage)
         self._last = b""
         self._reading = False
-        self._token_at = attempt.first_token
+        self._token_at = self._came = attempt.first_token
         self._seen = 0
         self._timed_out = ""
         timeouts = live.policies[attempt.lease.policy].timeouts
@@ -102,7 +102,11 @@ class StreamBody:
         self._last = block
         if self._finished or sse.needs_reading(block, count):
             block = self._read(block)
-        if attempt.tokens - self._reported >= REPORT_EVERY or self._desk.clock() >= self._report_at:
+        now = self._desk.clock()
+        if now - self._came > attempt.gap:
+            attempt.gap = now - self._came
+        self._came = now
+        if attempt.tokens - self._reported >= REPORT_EVERY or now >= self._report_at:
             self._report()
         return block
 

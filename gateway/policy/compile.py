@@ -49,6 +49,7 @@ def compiled(
     connections = doors.connections(read, presets, problems)
     named = tenants.tenants(read, problems)
     usage = prices.usage(read, problems)
+    telemetry = doors.telemetry(read, problems)
     tariffs: Tariffs = prices.declared(read, problems)
     policies = {name: _policy(read, name, word, problems) for name, word in read.document.policies.items()}
     if not problems.errors:
@@ -66,6 +67,7 @@ def compiled(
         version=version,
         tariffs=tariffs,
         usage=usage,
+        telemetry=telemetry,
         notes=problems.told(problems.notes),
     )
 

@@ -38,6 +38,7 @@ class Connection:
     """How to reach one backend. `key` is empty when it needs none. The address may hold a secret too.
 
     Of a `driver` other than http, `preset` is that driver's own, and an empty address means the cloud's usual one.
+    `traced`: it is told which trace a request belongs to.
     """
 
     preset: str
@@ -45,6 +46,7 @@ class Connection:
     key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     driver: Driver = "http"
+    traced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,26 @@ class UsageRules:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetryRules:
+    """What is told of requests. `endpoint` empty and `sample` None: as the environment says (`OTEL_…`).
+
+    endpoint    the base address of an OpenTelemetry collector
+    sample      the share of requests that are traced whatever happens to them
+    slow        seconds until the first token from which on a request is traced
+    most        traces per second, at most, for what happened to the request
+    recent      how many of the traces are kept in Redis, if there is one
+    requests    whether every request gets a line in the log
+    """
+
+    endpoint: str = ""
+    sample: float | None = None
+    slow: float = 20.0
+    most: int = 100
+    recent: int = 5000
+    requests: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
     """One whole document, ready to run. `version` changes when the document's meaning does; it holds no secret.
 
@@ -103,4 +125,5 @@ class Compiled:
     version: str
     tariffs: Tariffs = field(default_factory=dict)
     usage: UsageRules | None = None
+    telemetry: TelemetryRules = TelemetryRules()
     notes: tuple[Problem, ...] = ()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.policy.compiled import Connection, PresetInfo
+from gateway.policy.compiled import Connection, PresetInfo, TelemetryRules
 from gateway.policy.diagnose import Path, Problems, nearest
 from gateway.policy.schema import BackendWord
 from gateway.policy.walk import Read
@@ -27,7 +27,9 @@ def connections(read: Read, presets: Mapping[str, PresetInfo], problems: Problem
         _check_key(read, path, word, preset, problems)
         _check_headers(read, path, word, problems)
         chosen = preset.name if preset else word.preset
-        found[name] = Connection(chosen, base_url, word.key, dict(word.headers), word.driver)
+        is_own = preset is not None and preset.driver == "http" and not preset.base_url
+        traced = word.trace_context == "send" or (word.trace_context == "auto" and is_own)
+        found[name] = Connection(chosen, base_url, word.key, dict(word.headers), word.driver, traced)
     return found
 
 
@@ -51,6 +53,18 @@ def _preset(
             read.at(*path), path, "'preset' is missing", "driver 'http' wants to know what kind of cloud it is"
         )
     return known.get(word.preset)
+
+
+def telemetry(read: Read, problems: Problems) -> TelemetryRules:
+    """What is told of requests, and to whom."""
+    word = read.document.telemetry
+    wrong = _wrong_with(word.endpoint) if word.endpoint else ""
+    if wrong:
+        where = ("telemetry", "endpoint")
+        problems.error(read.value_at(*where), where, wrong, "expected an address such as http://127.0.0.1:4318")
+    return TelemetryRules(
+        word.endpoint.rstrip("/"), word.sample, word.slow, word.most, word.recent, word.requests == "all"
+    )
 
 
 def _check_provider(read: Read, path: Path, word: BackendWord, driver: PresetInfo, problems: Problems) -> None:

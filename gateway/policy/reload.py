@@ -18,6 +18,8 @@ def changes(old: Compiled, new: Compiled) -> tuple[str, ...]:
         found.append("server changed")
     if old.usage != new.usage:
         found.append("usage changed")
+    if old.telemetry != new.telemetry:
+        found.append("telemetry changed")
     return tuple(found)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Struct, field
 
 from gateway.policy.kinds import about, amount, count, duration, limit, moment, name, positive, share, text
+from gateway.policy.telling import TelemetryWord
 
 MOST_NAMED = 1000
 """So many models, backends, policies or tenants at most."""
@@ -128,6 +129,13 @@ class BackendWord(Struct, frozen=True):
         dict[Annotated[str, name("header")], Annotated[str, text("value", secret=True)]],
         about("Headers to send with every request to it."),
     ] = field(default_factory=dict)
+    trace_context: Annotated[
+        Literal["auto", "send", "hide"],
+        about(
+            "Whether it is told which trace a request belongs to (W3C `traceparent`). `auto`: engines of your own are, "
+            "public clouds are not."
+        ),
+    ] = "auto"
 
     def __repr__(self) -> str:
         return f"<backend, preset {self.preset!r}, driver {self.driver!r}>"
@@ -388,3 +396,4 @@ class Document(Struct, frozen=True):
     currency: Annotated[str, name("The currency of prices and budgets.")] = "CNY"
     server: Annotated[ServerWord, about("The gateway's own door.")] = field(default_factory=ServerWord)
     usage: Annotated[UsageWord, about("A record of every request: who, where, tokens, cost.")] | None = None
+    telemetry: Annotated[TelemetryWord, about("Traces and the log.")] = field(default_factory=TelemetryWord)

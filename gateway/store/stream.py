@@ -29,7 +29,7 @@ class UsageStream:
         self._line = Line(url, timeout)
         self._keep = keep
         self._stream = stream
-        self._mark = f"{{{stream}}}:{secrets.token_hex(6)}"  # in the stream's own hash slot
+        self._mark = f"spillgate:mark:{{{stream}}}:{secrets.token_hex(6)}"  # in the stream's own hash slot
 
     def __repr__(self) -> str:
         return f"<UsageStream {self._stream} at {self._line.where}>"
@@ -51,6 +51,18 @@ class UsageStream:
             if len(page) < PAGE:
                 return
 
+    async def newest(self) -> AsyncIterator[bytes]:
+        """Every record, the last one first. Raises `StoreDown`."""
+        end = "+"
+        while True:
+            page = await self._line.say(partial(_page_back, self._stream, end))
+            for entry, fields in page:
+                if FIELD in fields:
+                    yield fields[FIELD]
+                end = f"({entry.decode()}"
+            if len(page) < PAGE:
+                return
+
     async def aclose(self) -> None:
         """Close the connections. Never raises for a server that is down."""
         await self._line.aclose()
@@ -58,4 +70,9 @@ class UsageStream:
 
 async def _page(stream: str, start: str, client: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
     found: list[tuple[bytes, dict[bytes, bytes]]] = await client.xrange(stream, min=start, count=PAGE)
+    return found
+
+
+async def _page_back(stream: str, end: str, client: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    found: list[tuple[bytes, dict[bytes, bytes]]] = await client.xrevrange(stream, max=end, count=PAGE)
     return found

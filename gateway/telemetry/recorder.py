@@ -63,20 +63,23 @@ class SinkHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class Batch:
+    """So many lines, and their size in bytes. Its number is one that no other batch of its sink has."""
+
     number: int
     lines: tuple[bytes, ...]
     size: int
 
 
 class Feed:
-    """One sink, what waits for it, and the task that writes."""
+    """One sink, what waits for it, and the task that writes. `what` it is, for messages."""
 
-    def __init__(self, name: str, sink: Sink, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, sink: Sink, clock: Callable[[], float], what: str = "usage records") -> None:
         self.name = name
+        self._what = what
         self._sink = sink
         self._clock = clock
-        self._backlog: deque[_Batch] = deque()
+        self._backlog: deque[Batch] = deque()
         self._more = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -90,7 +93,7 @@ class Feed:
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(_tell_if_it_broke)
 
-    def put(self, batch: _Batch) -> None:
+    def put(self, batch: Batch) -> None:
         """Queue a batch, or drop it when there is no room."""
         if self.waiting + len(batch.lines) > MOST_RECORDS or self._bytes + batch.size > MOST_BYTES:
             self.drop(len(batch.lines))
@@ -107,7 +110,7 @@ class Feed:
         now = self._clock()
         if now - self._told >= TELL_EVERY:
             self._told = now
-            log.error("usage records lost to the %s: %d since start (%s)", self.name, self.dropped, self._why())
+            log.error("%s lost to the %s: %d since start (%s)", self._what, self.name, self.dropped, self._why())
 
     def health(self) -> SinkHealth:
         return SinkHealth(self.name, self.written, self.dropped, self.waiting, self._trouble)
@@ -119,7 +122,7 @@ class Feed:
                 await self._empty.wait()
         except TimeoutError:
             self.dropped += self.waiting
-            log.error("%d usage records could not be written to the %s: %s", self.waiting, self.name, self._why())
+            log.error("%d %s could not be written to the %s: %s", self.waiting, self._what, self.name, self._why())
         while not self._task.done():
             self._task.cancel()  # once is not always enough: a cancellation can be lost in a client library
             await asyncio.wait({self._task}, timeout=_ASK_AGAIN)
@@ -140,7 +143,7 @@ class Feed:
             self._more.clear()
             self._empty.set()
 
-    async def _write(self, batch: _Batch) -> None:
+    async def _write(self, batch: Batch) -> None:
         attempts = AsyncRetrying(
             wait=wait_random_exponential(multiplier=0.05, max=CEILING, min=0.02),
             retry=retry_if_exception_type((OSError, SpillgateError)),
@@ -148,7 +151,7 @@ class Feed:
         )
         await attempts(self._sink.write, batch.number, batch.lines)
         if self._trouble:
-            log.warning("usage records are written to the %s again; %d wait", self.name, self.waiting)
+            log.warning("%s are written to the %s again; %d wait", self._what, self.name, self.waiting)
         self._failing_since, self._trouble = None, ""
 
     def _note(self, state: RetryCallState) -> None:
@@ -158,7 +161,7 @@ class Feed:
             self._failing_since = now
         if now - self._failing_since >= TELL_AFTER:  # another process at the same file is no trouble
             if not self._trouble:
-                log.error("usage records cannot be written to the %s, they wait: %s", self.name, error)
+                log.error("%s cannot be written to the %s, they wait: %s", self._what, self.name, error)
             self._trouble = str(error) or type(error).__name__
 
 
@@ -225,7 +228,7 @@ class Recorder:
         lines = tuple(_encode(record(ended, self._outcome_name, wall)) for ended in fresh)
         if lines:
             self._number += 1
-            batch = _Batch(self._number, lines, sum(map(len, lines)))
+            batch = Batch(self._number, lines, sum(map(len, lines)))
             for feed in self._feeds.values():
                 feed.put(batch)
         if self._timer is not None:

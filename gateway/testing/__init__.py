@@ -68,12 +68,14 @@ class Script:
         headers: Mapping[str, str] | None = None,
         after: float = 0.0,
         hang: bool = False,
+        connect: float = 0.0,
     ) -> None:
         self.steps = steps
         self.status = status
         self.headers = headers or {}
         self.after = after
         self.hang = hang
+        self.connect = connect
 
 
 class MemoryReply:
@@ -83,6 +85,7 @@ class MemoryReply:
         self.status = script.status
         self.headers: Mapping[str, str] = script.headers
         self.header_names = frozenset(name.lower().encode() for name in script.headers)
+        self.connect = script.connect
         self._steps = list(script.steps)
         self._hang = script.hang
         self._closed = closed
@@ -123,17 +126,19 @@ class MemoryReply:
 class MemoryUpstream:
     """An upstream without a network: answers with the given scripts in turn, the last one for ever.
 
-    `open` counts requests that were sent and neither finished nor hung up on; `bodies` keeps what was posted.
+    `open` counts requests that were sent and neither finished nor hung up on; `bodies` and `headers` keep what
+    was posted.
     """
 
     def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
         self.bodies: list[bytes] = []
+        self.headers: list[Mapping[str, str]] = []
         self.open = 0
 
     async def send(self, body: bytes, headers: Mapping[str, str]) -> MemoryReply:
-        del headers
         self.bodies.append(body)
+        self.headers.append(headers)
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
         self.open += 1
         closed = False

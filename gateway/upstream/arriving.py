@@ -8,12 +8,13 @@ import asyncio
 class Arriving:
     """The reader's side of a reply. Belongs to one event loop; one reader at a time."""
 
-    __slots__ = ("_done", "_loop", "_pieces", "_waiter")
+    __slots__ = ("_done", "_loop", "_pieces", "_waiter", "connect")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._pieces: list[bytes] = []
         self._done = False
+        self.connect = 0.0
         self._waiter: asyncio.Future[None] | None = None
 
     def at_end(self) -> bool:

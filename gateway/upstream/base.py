@@ -34,6 +34,11 @@ class Reply(Protocol):
         """The names of all headers, in lower case: cheaper to ask than `headers`."""
         ...
 
+    @property
+    def connect(self) -> float:
+        """Seconds it took to open a connection; 0.0 when one was reused, or nobody knows."""
+        ...
+
     async def read_any(self) -> bytes:
         """The next bytes; empty at the end. Raises `UpstreamError` when the connection breaks."""
         ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -275,7 +276,12 @@ class HttpUpstream:
                 # request was closed before it came: that says nothing about the cloud.
                 if not connection.unheard:
                     raise
-        return await self._answered((await self._connect()).request(head, body))
+        began = time.monotonic()
+        connection = await self._connect()
+        took = time.monotonic() - began
+        reply = await self._answered(connection.request(head, body))
+        reply.connect = took
+        return reply
 
     async def _answered(self, reply: HttpReply) -> HttpReply:
         try:

@@ -43,7 +43,7 @@ def test_everything_arrives_where_it_belongs(valid: str, compile_text: Compile) 
     assert surge.tiers[1].when_text == 'request.class == "interactive"'
     assert (surge.queue.max_wait, surge.queue.max_length, surge.retry) == (20.0, 1000, RetryRules(0.1))
     assert plan.policies["cheap"].tiers[0].weights == {"ark": 2.0, "own": 1.0}
-    assert compiled.connections["own"] == Connection("openai", "http://10.0.0.5:8000/v1")
+    assert compiled.connections["own"] == Connection("openai", "http://10.0.0.5:8000/v1", traced=True)
     assert compiled.connections["ark"].base_url == "https://ark.example/api/v3"
     assert compiled.connections["ark"].key == "ark-key-nobody-may-see"
     assert (compiled.max_body, compiled.currency, compiled.warnings) == (2**24, "CNY", ())
@@ -112,8 +112,8 @@ def test_an_anchor_can_be_merged_and_what_stands_beside_it_wins(compile_text: Co
         "policies:", "  two: {<<: *own, base_url: 'http://two'}\n  three: {<<: [*own, {key: k}]}\npolicies:"
     )
     connections = compile_text(text.replace("[own]", "[own, two, three]")).connections
-    assert connections["two"] == Connection("openai", "http://two")
-    assert connections["three"] == Connection("openai", "http://h/v1", "k")
+    assert connections["two"] == Connection("openai", "http://two", traced=True)
+    assert connections["three"] == Connection("openai", "http://h/v1", "k", traced=True)
 
 
 def test_an_account_takes_its_limits_from_whoever_declares_them(compile_text: Compile) -> None:

@@ -120,3 +120,28 @@ def test_hashes_may_be_forbidden(own_redis: Any, rules: tuple[str, ...]) -> None
         await stream.aclose()
 
     asyncio.run(scenario())
+
+
+def test_the_newest_come_first_over_many_pages(url: str) -> None:
+    async def scenario() -> None:
+        stream = UsageStream(url, 10_000)
+        for number in range(5):
+            await stream.write(number + 1, lines(*range(number * 500, number * 500 + 500)))
+        assert [line async for line in stream.newest()] == lines(*reversed(range(2500)))
+        await stream.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_redis_user_needs_no_other_keys_than_ours(url: str, shared_redis: Any) -> None:
+    commands = "+evalsha +eval +get +set +xadd +xrange +xrevrange"
+    shared_redis.cli("ACL", "SETUSER", "ours", "on", ">secret", "~spillgate:*", *commands.split())
+
+    async def scenario() -> None:
+        stream = UsageStream(url.replace("redis://", "redis://ours:secret@"), 1000)
+        await stream.write(1, lines(1))
+        assert await everything(stream) == [line async for line in stream.newest()] == lines(1)
+        await stream.aclose()
+
+    asyncio.run(scenario())
+    shared_redis.cli("ACL", "DELUSER", "ours")

@@ -171,8 +171,8 @@ def test_the_backlog_is_bounded_in_bytes_too(run: Run) -> None:
     async def scenario() -> None:
         feed = recorder.Feed("x", sink := MemorySink(), asyncio.get_running_loop().time)
         sink.trouble = OSError()
-        feed.put(recorder._Batch(1, (b"x",), MOST_BYTES))
-        feed.put(recorder._Batch(2, (b"y",), 1))
+        feed.put(recorder.Batch(1, (b"x",), MOST_BYTES))
+        feed.put(recorder.Batch(2, (b"y",), 1))
         assert (feed.waiting, feed.dropped) == (1, 1)
         await feed.aclose(0.0)
 
