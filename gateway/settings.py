@@ -7,6 +7,9 @@ SPILLGATE_LOG         human (default) or json
 REDIS_URL             shared state: redis://, rediss://, redis+sentinel://, redis+cluster://
 SPILLGATE_REPLICAS    the most processes that ever run at a time: a first start gets its shares at once, and each
                       goes on with its even part if the shared state was never reached (not told: 1)
+SPILLGATE_DRAIN_SECONDS  seconds for what runs to end after a signal to stop, before it is cut (default 20)
+SPILLGATE_DRAIN_NOTICE   seconds before that in which only readiness says so and work is still taken (default 0)
+SPILLGATE_DRAIN_QUEUE    finish (default) or refuse: what becomes of those who wait for capacity then
 PORT, HOST            where `serve` listens unless told on the command line
 """
 
@@ -28,6 +31,9 @@ class Settings:
     log: str = "human"
     redis_url: str = field(default="", repr=False)
     replicas: int = 0
+    drain_seconds: float = 20.0
+    drain_notice: float = 0.0
+    drain_queue: str = "finish"
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -52,6 +58,9 @@ def read(environ: Mapping[str, str]) -> Settings:
     replicas = environ.get("SPILLGATE_REPLICAS", "")
     if replicas and (not replicas.isdigit() or int(replicas) < 1):
         raise ValueError(f"SPILLGATE_REPLICAS must be a number from 1, not {replicas!r}")
+    queue = environ.get("SPILLGATE_DRAIN_QUEUE", "finish")
+    if queue not in {"finish", "refuse"}:
+        raise ValueError(f"SPILLGATE_DRAIN_QUEUE must be finish or refuse, not {queue!r}")
     return Settings(
         host=environ.get("HOST", "127.0.0.1"),
         port=int(port),
@@ -61,5 +70,15 @@ def read(environ: Mapping[str, str]) -> Settings:
         log=log,
         redis_url=environ.get("REDIS_URL", ""),
         replicas=int(replicas or 0),
+        drain_seconds=_seconds(environ, "SPILLGATE_DRAIN_SECONDS", 20.0),
+        drain_notice=_seconds(environ, "SPILLGATE_DRAIN_NOTICE", 0.0),
+        drain_queue=queue,
         variables=dict(environ),
     )
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    word = environ.get(name, "")
+    if word and not word.replace(".", "", 1).isdecimal():
+        raise ValueError(f"{name} must be a number of seconds, not {word!r}")
+    return float(word) if word else default

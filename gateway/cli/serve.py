@@ -11,8 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from gateway import __version__
 from gateway.app import Gateway
 from gateway.cli import document
 from gateway.cli.workers import Workers
+from gateway.edge.drain import Drain, Server
 from gateway.edge.server import Protocol
 from gateway.policy.compiled import Compiled
 from gateway.policy.load import sources
@@ -94,14 +94,6 @@ def _refusal(args: argparse.Namespace, settings: Settings, compiled: Compiled, h
     return None
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, but a signal ends it with exit code 0: being asked to stop is no failure."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def _loop() -> asyncio.AbstractEventLoop:
     import uvloop
 
@@ -122,13 +114,12 @@ async def _serve(
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=30,
         backlog=_BACKLOG,
     )
-    server = _Server(config)
+    server = Server(config, gateway.drain)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
+        loop.add_signal_handler(number, _stop, gateway.drain, loop)
     loop.add_signal_handler(signal.SIGHUP, lambda: gateway.reload(lambda: document.read(path)))
     watcher = asyncio.create_task(watch) if watch is not None else None
     # What exists now lives as long as the process: spare the collector from walking it again and again.
@@ -141,6 +132,14 @@ async def _serve(
         if watcher is not None:
             watcher.cancel()
     return 0
+
+
+def _stop(drain: Drain, loop: asyncio.AbstractEventLoop) -> None:
+    """A signal. The first drains, the second hurries, the third finds nobody who listens and ends the process."""
+    if drain.asked.is_set():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+    drain.ask()
 
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
