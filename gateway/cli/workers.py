@@ -1,9 +1,9 @@
 """`serve --workers N`: several processes behind one listening socket, each a replica like any other.
 
 The parent holds the socket (and the admin API's, if that has one of its own) and nothing else. A worker that dies is
-started again, with growing pauses if it goes on; SIGTERM, SIGINT and SIGHUP are passed on, as often as they come. Limits
-hold across workers because they share them through Redis, exactly as replicas on several machines do; so do tenants and
-keys.
+started again, with growing pauses if it goes on; SIGTERM, SIGINT and SIGHUP are passed on, as often as they come.
+Limits hold across workers because they share them through Redis, exactly as replicas on several machines do; so do
+tenants and keys.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ import json
 import signal
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -42,39 +43,51 @@ class Balancer:
     def __init__(self, ports: list[int]) -> None:
         self._ports = ports
         self._turn = 0
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> str:
-        self._server = await asyncio.start_server(self._serve, HOST, 0)
+        self._server = await asyncio.start_server(self._take, HOST, 0)
         return f"http://{HOST}:{self._server.sockets[0].getsockname()[1]}"
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        await asyncio.gather(*self._pumps)
+        await asyncio.gather(*self._open)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in self._ports:
-            self._turn += 1
-            try:
-                there = await asyncio.open_connection(HOST, self._ports[self._turn % len(self._ports)])
-            except OSError:
-                continue
-            for source, sink in ((reader, there[1]), (there[0], writer)):
-                task = asyncio.create_task(_pump(source, sink))
-                self._pumps.add(task)
-                task.add_done_callback(self._pumps.discard)
-            return
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._carry(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with closing(writer):
+            for _ in self._ports:
+                self._turn += 1
+                try:
+                    port = self._ports[self._turn % len(self._ports)]
+                    answers, there = await asyncio.open_connection(HOST, port)
+                except OSError:
+                    continue
+                async with closing(there):
+                    await asyncio.gather(_pump(reader, there), _pump(answers, writer))
+                return
+
+
+@asynccontextmanager
+async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    try:
+    with suppress(OSError):
         while data := await source.read(65536):
             sink.write(data)
             await sink.drain()
         sink.write_eof()
-    except OSError:
-        sink.close()
 
 
 class Clients:
