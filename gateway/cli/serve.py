@@ -24,7 +24,6 @@ from gateway.cli.workers import Workers
 from gateway.edge.drain import Drain, Server
 from gateway.edge.server import Protocol
 from gateway.policy.compiled import Compiled
-from gateway.policy.load import sources
 from gateway.settings import Settings, read
 
 log = logging.getLogger("spillgate")
@@ -36,10 +35,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     document.path_argument(parser)
     parser.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port, 0 for a free one (default: PORT or 8080)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes; more than one need REDIS_URL")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes; more than one need REDIS_URL (default: SPILLGATE_WORKERS or 1)",
+    )
     parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a worker's: the socket it inherits
     parser.add_argument("--admin-fd", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--no-reload", action="store_true", help="do not watch the document for changes")
+    parser.add_argument(
+        "--no-reload", action="store_true", help="do not watch the document for changes (also: SPILLGATE_RELOAD=off)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if compiled is None:
         return 2
     host = args.host or settings.host
+    args.workers = settings.workers if args.workers is None else args.workers
     if (refusal := _refusal(args, settings, compiled, host)) is not None:
         print(refusal, file=sys.stderr)
         return 2
@@ -69,9 +76,10 @@ def run(args: argparse.Namespace) -> int:
         _greet(compiled, listener, admin, settings)
     if args.workers > 1:
         return Workers(args.document, listener, admin, args.workers, reload=not args.no_reload).run()
+    reloads = settings.reload and not args.no_reload and seen
     gateway = Gateway(compiled, settings)
     gateway.admin_port = admin.getsockname()[1] if admin is not None else None
-    watch = None if args.no_reload else _watch(gateway, args.document, seen)
+    watch = _watch(gateway, args.document, seen) if reloads else None
     with asyncio.Runner(loop_factory=_loop) as runner:
         return runner.run(_serve(gateway, [listener, admin] if admin else [listener], args.document, watch))
 
@@ -101,7 +109,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(
-    gateway: Gateway, listeners: list[socket.socket], path: Path, watch: Coroutine[Any, Any, None] | None
+    gateway: Gateway, listeners: list[socket.socket], path: Path | None, watch: Coroutine[Any, Any, None] | None
 ) -> int:
     config = uvicorn.Config(
         gateway,
@@ -145,7 +153,7 @@ def _stop(drain: Drain, loop: asyncio.AbstractEventLoop) -> None:
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
-async def _watch(gateway: Gateway, path: Path, seen: Fingerprint) -> None:
+async def _watch(gateway: Gateway, path: Path | None, seen: Fingerprint) -> None:
     """Reload when a source file changes. Looks at sizes and times: it works on every mount, also on config maps."""
     while True:
         await asyncio.sleep(_WATCH_EVERY)
@@ -155,9 +163,9 @@ async def _watch(gateway: Gateway, path: Path, seen: Fingerprint) -> None:
             gateway.reload(lambda: document.read(path))
 
 
-def _fingerprint(path: Path) -> Fingerprint:
+def _fingerprint(path: Path | None) -> Fingerprint:
     found = []
-    for source in sources(path):
+    for source in document.files(path):
         try:
             stat = source.stat()
         except OSError:

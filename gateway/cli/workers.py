@@ -28,12 +28,12 @@ class Workers:
     """The children. `run` returns when all have ended after a signal."""
 
     def __init__(
-        self, document: Path, listener: socket.socket, admin: socket.socket | None, count: int, *, reload: bool
+        self, document: Path | None, listener: socket.socket, admin: socket.socket | None, count: int, *, reload: bool
     ) -> None:
         self._listeners = [listener, admin] if admin is not None else [listener]
         for each in self._listeners:
             each.set_inheritable(True)
-        words = ["serve", str(document), "--fd", str(listener.fileno())]
+        words = ["serve", *([str(document)] if document else []), "--workers", "1", "--fd", str(listener.fileno())]
         if admin is not None:
             words += ["--admin-fd", str(admin.fileno())]
         self._command = [sys.executable, "-m", "gateway", *words, *([] if reload else ["--no-reload"])]
