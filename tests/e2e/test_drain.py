@@ -40,9 +40,13 @@ def usage(tmp_path: Path) -> Path:
 def begin(clouds: Clouds, usage: Path) -> Iterator[Start]:
     started: list[Gateway] = []
 
-    def start(streams: int = 400, **env: str) -> Gateway:
+    def start(streams: int = 400, queue: str = "", **env: str) -> Gateway:
         told = {"ACME_KEY": KEY, "USAGE_FILE": str(usage), "STREAMS": str(streams), **env}
-        started.append(Gateway(HERE / "drain_gateway.yaml", clouds, env=told))
+        document = usage.with_name("gateway.yaml")
+        document.write_text(
+            (HERE / "drain_gateway.yaml").read_text().replace("max_length: 500", f"max_length: 500{queue}")
+        )
+        started.append(Gateway(document, clouds, env=told))
         return started[-1]
 
     yield start
@@ -220,6 +224,28 @@ def test_who_waits_is_served_or_sent_away_as_the_operator_says(begin: Start, wor
     assert gateway.child.wait(10) == 0
     assert [one.ending for one in heard] == ["done", waiting]
     assert heard[1].status == (200 if word == "finish" else 503)
+
+
+def test_who_waits_aloud_is_told_in_the_stream_that_he_has(begin: Start, usage: Path) -> None:
+    gateway = begin(1, ", comment_after: 100ms")
+
+    async def scenario() -> list[Heard]:
+        async with Crowd(gateway) as crowd:
+            crowd.come(1)
+            await crowd.see(in_flight=1, waiting=0)
+            crowd.come(1)
+            while ": waiting" not in crowd.heard[-1].text:
+                await asyncio.sleep(0.01)
+            crowd.signal()
+            while (await crowd.ready()).status_code == 200:
+                pass
+            crowd.signal()
+            return crowd.heard
+
+    heard = asyncio.run(scenario())
+    assert gateway.child.wait(10) == 0
+    assert [one.ending for one in heard] == ["draining", "draining"]
+    assert [one.status for one in heard] == [200, 200]
 
 
 def test_a_second_signal_ends_it_at_once_and_still_in_order(begin: Start, usage: Path) -> None:
