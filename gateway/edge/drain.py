@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from socket import socket
 from typing import Literal, cast
@@ -35,6 +35,8 @@ CUT = 2.0
 """Seconds for a client to take the last words of an answer that is cut; then his connection is closed."""
 CLOSE = 2.0
 """Seconds for what was written to leave the process."""
+READ = 2.0
+"""Seconds for a request to arrive that is refused anyway: an answer to what was only half sent may get lost."""
 SOON = 1.0
 """Retry-After where other replicas serve."""
 log = logging.getLogger("spillgate")
@@ -129,10 +131,13 @@ class ClosedDoor(ChatDoor):
     def __init__(self, around: Callable[[Service], Service], live: Live, clock: Callable[[], float],
                  farewell: Callable[[], Draining]) -> None:  # fmt: skip
         async def refuse(call: Call) -> Response:
-            await call.read()  # an answer to what was only half sent may get lost
+            with suppress(TimeoutError):
+                async with asyncio.timeout(READ):
+                    await call.read()
             raise farewell()
 
         super().__init__(around(refuse), live, clock)
+        self.farewell = farewell
 
     async def _answer(self, scope: Scope, response: Response, send: Send) -> None:
         scope.pop(HOOK, None)  # the plain way out, which knows what `connection: close` means
@@ -183,13 +188,21 @@ class Server(uvicorn.Server):
             sock.close()
         for connection in self._connections():
             connection.shutdown()
+        if not await self._alone():
+            log.warning("%d clients did not take the end of their answers", len(self._state.connections))
+            for connection in self._connections():
+                connection.drop()
+            await self._alone()
+        await self.lifespan.shutdown()
+
+    async def _alone(self) -> bool:
+        """Whether no connection is open, soon."""
         if self._state.connections:
-            try:
+            self._state.nobody.clear()
+            with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE):
                     await self._state.nobody.wait()
-            except TimeoutError:
-                log.warning("%d clients did not take the end of their answers", len(self._state.connections))
-        await self.lifespan.shutdown()
+        return not self._state.connections
 
     def _connections(self) -> list[Protocol]:
         return [cast("Protocol", connection) for connection in self._state.connections]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.testing.processes import Clouds, Gateway
+from gateway.testing.processes import Clouds, Gateway, Redis
 
 HERE = Path(__file__).parent
 KEY = "sk-acme-1"
@@ -32,6 +33,13 @@ def clouds() -> Iterator[Clouds]:
 
 
 @pytest.fixture
+def redis() -> Iterator[Redis]:
+    found = Redis()
+    yield found
+    found.kill()
+
+
+@pytest.fixture
 def usage(tmp_path: Path) -> Path:
     return tmp_path / "usage.jsonl"
 
@@ -40,13 +48,13 @@ def usage(tmp_path: Path) -> Path:
 def begin(clouds: Clouds, usage: Path) -> Iterator[Start]:
     started: list[Gateway] = []
 
-    def start(streams: int = 400, queue: str = "", **env: str) -> Gateway:
+    def start(streams: int = 400, queue: str = "", words: tuple[str, ...] = (), **env: str) -> Gateway:
         told = {"ACME_KEY": KEY, "USAGE_FILE": str(usage), "STREAMS": str(streams), **env}
         document = usage.with_name("gateway.yaml")
         document.write_text(
             (HERE / "drain_gateway.yaml").read_text().replace("max_length: 500", f"max_length: 500{queue}")
         )
-        started.append(Gateway(document, clouds, env=told))
+        started.append(Gateway(document, clouds, *words, env=told))
         return started[-1]
 
     yield start
@@ -248,6 +256,24 @@ def test_who_waits_aloud_is_told_in_the_stream_that_he_has(begin: Start, usage: 
     assert [one.status for one in heard] == [200, 200]
 
 
+def test_who_waits_aloud_and_is_sent_away_is_told_so_in_his_stream(begin: Start) -> None:
+    gateway = begin(1, ", comment_after: 100ms", SPILLGATE_DRAIN_QUEUE="refuse")
+
+    async def scenario() -> list[Heard]:
+        async with Crowd(gateway) as crowd:
+            crowd.come(1)
+            await crowd.see(in_flight=1, waiting=0)
+            crowd.come(1)
+            while ": waiting" not in crowd.heard[-1].text:
+                await asyncio.sleep(0.01)
+            crowd.signal()
+            return crowd.heard
+
+    heard = asyncio.run(scenario())
+    assert gateway.child.wait(10) == 0
+    assert [one.ending for one in heard] == ["done", "draining"]
+
+
 def test_a_second_signal_ends_it_at_once_and_still_in_order(begin: Start, usage: Path) -> None:
     gateway = begin(1)
 
@@ -269,3 +295,65 @@ def test_a_second_signal_ends_it_at_once_and_still_in_order(begin: Start, usage:
     assert [one.ending for one in heard] == ["draining", "draining"]
     assert [one.status for one in heard] == [200, 503]
     assert_recorded(heard, usage)
+
+
+def test_a_request_that_never_arrives_does_not_hold_up_the_end(begin: Start) -> None:
+    gateway = begin(SPILLGATE_DRAIN_SECONDS="0.5")
+    host, port = gateway.url.removeprefix("http://").split(":")
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 500\r\n\r\n{{"
+    )
+    with socket.create_connection((host, int(port))) as before:
+        before.sendall(head.encode())
+        until = time.monotonic() + 5
+        while not gateway.status()["active"]:
+            assert time.monotonic() < until
+        gateway.child.send_signal(signal.SIGTERM)
+        while httpx.get(f"{gateway.url}/readyz").status_code == 200:
+            pass
+        with socket.create_connection((host, int(port))) as after:
+            after.sendall(head.encode())
+            assert before.recv(65536).startswith(b"HTTP/1.1 503")
+            assert gateway.child.wait(8) == 0
+
+
+def test_a_redis_that_is_away_does_not_hold_up_the_end(begin: Start, usage: Path, redis: Redis) -> None:
+    gateway = begin(REDIS_URL=redis.url, SPILLGATE_REPLICAS="1")
+
+    async def scenario() -> list[Heard]:
+        async with Crowd(gateway) as crowd:
+            crowd.come(5)
+            await crowd.see(in_flight=5)
+            redis.signal(signal.SIGSTOP)
+            crowd.signal()
+            return crowd.heard
+
+    heard = asyncio.run(scenario())
+    assert gateway.child.wait(8) == 0
+    assert {one.ending for one in heard} == {"done"}
+    assert_recorded(heard, usage)
+
+
+def test_workers_drain_together(begin: Start, usage: Path, redis: Redis) -> None:
+    gateway = begin(words=("--workers", "2"), REDIS_URL=redis.url, SPILLGATE_REPLICAS="2")
+
+    async def scenario() -> list[Heard]:
+        async with Crowd(gateway) as crowd:
+            crowd.come(40)
+            while sum(bool(one.text) for one in crowd.heard) < 40:
+                await asyncio.sleep(0.01)
+            crowd.signal()
+            return crowd.heard
+
+    heard = asyncio.run(scenario())
+    assert gateway.child.wait(10) == 0
+    assert {one.ending for one in heard} == {"done"}
+    assert_recorded(heard, usage)
+
+
+def test_a_signal_while_it_starts_is_obeyed(begin: Start, redis: Redis) -> None:
+    redis.signal(signal.SIGSTOP)  # so that it has something to wait for
+    gateway = begin(REDIS_URL=redis.url)
+    gateway.child.send_signal(signal.SIGTERM)
+    assert gateway.child.wait(10) in {0, -signal.SIGTERM}
+    assert "Traceback" not in "".join(gateway.lines)

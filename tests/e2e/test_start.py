@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,14 +77,15 @@ def test_a_setting_that_is_wrong_is_named(spillgate: Any) -> None:
         assert name in found.stderr
 
 
-def test_the_health_check_asks_where_serve_listens(clouds: Clouds, spillgate: Any) -> None:
-    gateway = Served(clouds, SPILLGATE_CONFIG=ONE_LINE, HOST="0.0.0.0")
+@pytest.mark.parametrize(("listens", "told"), [("127.0.0.2", "127.0.0.2"), ("127.0.0.1", "0.0.0.0"), ("127.0.0.1", "")])
+def test_the_health_check_asks_where_serve_listens(clouds: Clouds, spillgate: Any, listens: str, told: str) -> None:
+    gateway = Served(clouds, SPILLGATE_CONFIG=ONE_LINE, HOST=listens)
     port = gateway.ready.group(1).rpartition(":")[2]
     try:
-        assert spillgate("healthcheck", PORT=port, HOST="0.0.0.0").returncode == 0
+        assert spillgate("healthcheck", PORT=port, HOST=told).returncode == 0
     finally:
         assert gateway.stop() == 0
-    gone = spillgate("healthcheck", PORT=port, HOST="")
+    gone = spillgate("healthcheck", PORT=port, HOST=told)
     assert gone.returncode == 1
     assert "no answer" in gone.stderr
 
@@ -103,3 +105,17 @@ def test_the_first_answer_costs_less_than_three_quarters_of_a_second_and_ninety_
             assert gateway.stop() == 0
     assert min(spent) <= 0.7, spent
     assert max(resident) <= 90, resident
+
+
+def test_pretend_clouds_listen_where_they_are_told_and_their_control_port_never_does() -> None:
+    fleet = HERE / "drain_fleet.yaml"
+    process = Process(["mock", str(fleet), "--control", "0", "--host", "127.0.0.2", "--json"], r"(\{.*\})")
+    try:
+        told = json.loads(process.ready.group(1))
+        url = told["clouds"]["own"]["base_url"]
+        assert url.startswith("http://127.0.0.2:")
+        assert httpx.post(f"{url}/chat/completions", json={**BODY, "model": "r2-own"}).status_code == 200
+        assert told["control"].startswith("http://127.0.0.1:")
+        assert httpx.get(f"{told['control']}/stats").json()["own"]["completed"] == 1
+    finally:
+        assert process.stop() == 0
