@@ -7,12 +7,25 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from gateway.core.nouns import Served
 from gateway.testing import MemoryUpstream, Script, VirtualLoop
 from gateway.upstream.base import UpstreamError
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 MINUTES = 300.0
+DOCUMENT = """
+models: {r2: {}}
+backends:
+  one: {preset: vllm, base_url: "http://one/v1", serves: {r2: one-id}, limits: {streams: 2}}
+  two: {preset: vllm, base_url: "http://two/v1", serves: {r2: two-id}, limits: {streams: 2}}
+policies:
+  p:
+    tiers: [{backends: [one]}, {backends: [two]}]
+    first_token_timeout: 5s
+    total_timeout: 100s
+"""
 LIMITED = """
 models: {r2: {}}
 backends:
@@ -64,6 +77,44 @@ def test_a_cloud_that_is_silent_after_the_thaw_is_found_out(run: Run, house: Any
         thawed = h.loop.time()
         assert b"token_gap_timeout" in await reading
         assert 4.0 <= h.loop.time() - thawed <= 6.0
+        h.assert_quiet()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("patience", [5, 40], ids=["a near deadline", "a far one"])
+def test_an_answer_that_came_while_we_stood_still_is_read(run: Run, house: Any, patience: int) -> None:
+    async def scenario() -> None:
+        late = Script(*ANSWER, after=3.0)
+        document = DOCUMENT.replace("first_token_timeout: 5s", f"first_token_timeout: {patience}s")
+        h = house({"one": MemoryUpstream(late), "two": MemoryUpstream(Script(*ANSWER))}, document)
+        asking = asyncio.ensure_future(h.ask(stream=True))
+        await asyncio.sleep(1.0)
+        freeze(60.0)
+        response, call = await asking
+        assert [attempt.lease.backend for attempt in call.attempts] == ["one"]
+        assert (await h.drain(response, call)).endswith(b"data: [DONE]\n\n")
+        h.assert_quiet()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("patience", [5, 40], ids=["a near deadline", "a far one"])
+def test_a_cloud_that_says_nothing_after_the_thaw_has_one_more_second_or_two(
+    run: Run, house: Any, patience: int
+) -> None:
+    async def scenario() -> None:
+        silent = MemoryUpstream(Script(hang=True))
+        document = DOCUMENT.replace("first_token_timeout: 5s", f"first_token_timeout: {patience}s")
+        h = house({"one": silent, "two": MemoryUpstream(Script(*ANSWER))}, document)
+        asking = asyncio.ensure_future(h.ask(stream=True))
+        await asyncio.sleep(1.0)
+        freeze(60.0)
+        thawed = h.loop.time()
+        response, call = await asking
+        assert [attempt.lease.backend for attempt in call.attempts] == ["one", "two"]
+        assert 1.0 <= h.loop.time() - thawed <= 2.2
+        await h.drain(response, call)
         h.assert_quiet()
 
     run(scenario())
