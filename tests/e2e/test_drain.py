@@ -177,27 +177,31 @@ def test_streams_that_outlast_the_deadline_end_with_an_error_that_a_client_can_r
 def test_new_work_is_sent_elsewhere_while_what_runs_goes_on(begin: Start, usage: Path) -> None:
     gateway = begin()
 
-    async def scenario() -> tuple[Heard, Heard, httpx.Response]:
+    async def scenario() -> tuple[Heard, Heard, Heard, httpx.Response]:
         async with Crowd(gateway) as crowd:
             crowd.come(1)
-            await crowd.see(in_flight=1)
+            crowd.come(1, stream=False)
+            await crowd.see(in_flight=2)
             assert (await crowd.ready()).status_code == 200
             crowd.signal()
             while (ready := await crowd.ready()).status_code == 200:
                 pass
             crowd.come(1, stream=False)
-            await crowd.see(in_flight=1)
-            return (*crowd.heard, ready)
+            await crowd.see(in_flight=2)
+            served, plain, refused = crowd.heard
+            return served, plain, refused, ready
 
-    served, refused, ready = asyncio.run(scenario())
+    served, plain, refused, ready = asyncio.run(scenario())
     assert served.ending == "done"
-    assert ready.json() == {"status": "not ready", "reason": "draining", "running": 1}
+    assert plain.status == 200
+    assert plain.headers["connection"] == "close"
+    assert ready.json() == {"status": "not ready", "reason": "draining", "running": 2}
     assert (refused.status, refused.ending) == (503, "draining")
     assert refused.headers["connection"] == "close"
     assert 1 <= int(refused.headers["retry-after"]) <= 22
     assert refused.headers["x-request-id"]
     assert gateway.child.wait(10) == 0
-    assert_recorded([served], usage)
+    assert_recorded([served, plain], usage)
 
 
 def test_a_notice_lets_balancers_look_before_work_is_refused(begin: Start) -> None:

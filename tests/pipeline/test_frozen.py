@@ -55,7 +55,8 @@ def freeze(seconds: float = MINUTES) -> None:
 
 def test_a_stream_that_was_frozen_goes_on_where_it_was(run: Run, house: Any) -> None:
     async def scenario() -> None:
-        h = house({"one": MemoryUpstream(Script(*ANSWER)), "two": MemoryUpstream(Script())})
+        longer = Script(ANSWER[0], (2.0, chunk("-")), (1.0, chunk("b", "stop")), ANSWER[2])
+        h = house({"one": MemoryUpstream(longer), "two": MemoryUpstream(Script())})
         response, call = await h.ask(stream=True)
         reading = asyncio.ensure_future(h.drain(response, call))
         await asyncio.sleep(1.0)
