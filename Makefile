@@ -65,11 +65,11 @@ browser:
 		{ test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium > /dev/null; } || \
 		{ echo "the console's tests need Chromium on the PATH (on Debian: apt-get install chromium)"; exit 1; }
 
-MEASURE ?= ../shared/bench/measure
 # The image's steps, without an engine. hadolint and the compose schema are in tests/deploy.
 rehearse:
 	deploy/rehearse
 
+MEASURE ?= ../shared/bench/measure
 bench: setup
 	@MEASURE=$(MEASURE) tests/bench/run
 

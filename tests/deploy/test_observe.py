@@ -54,7 +54,8 @@ DOCUMENT = """
 models: {r2: {}}
 backends:
   own: {preset: vllm, base_url: "${OWN_URL}", serves: {r2: r2-own}, limits: {streams: 2}}
-  ark: {preset: volcengine-ark, base_url: "${ARK_URL}", key: sk-x, serves: {r2: r2-ark}, limits: {streams: 4}}
+  ark: {preset: volcengine-ark, base_url: "${ARK_URL}", key: sk-x, serves: {r2: r2-ark}, limits: {streams: 4},
+    price: {input: 1, output: 4}}
 policies:
   p:
     tiers: [{backends: [own]}, {backends: [ark]}]
