@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: browser help setup setup-dev litellm demo serve test test-parts test-scenarios check bench lock clean
+.PHONY: browser help setup setup-dev litellm demo serve test test-parts test-scenarios check rehearse bench lock clean
 
 help:
 	@echo "make demo   five pretend clouds, a surge, and the gateway in front of them (no keys, no services)"
@@ -48,7 +48,7 @@ check: setup-dev
 # What computes runs side by side; what measures time against real processes runs alone.
 test: check browser
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-parts test-scenarios
-	$(BIN)/python -m pytest tests/e2e tests/console tests/chaos
+	$(BIN)/python -m pytest -rs tests/deploy tests/e2e tests/console tests/chaos
 
 test-parts:
 	$(BIN)/python -m coverage erase
@@ -64,6 +64,10 @@ browser:
 	@command -v chromium > /dev/null || command -v google-chrome > /dev/null || \
 		{ test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium > /dev/null; } || \
 		{ echo "the console's tests need Chromium on the PATH (on Debian: apt-get install chromium)"; exit 1; }
+
+# The image's steps, without an engine. hadolint and the compose schema are in tests/deploy.
+rehearse:
+	deploy/rehearse
 
 MEASURE ?= ../shared/bench/measure
 bench: setup

@@ -25,8 +25,9 @@ from gateway.core.dispatcher import Dispatcher
 from gateway.core.nouns import Reloaded
 from gateway.edge import admin, console
 from gateway.edge.chat import ChatDoor
+from gateway.edge.drain import ClosedDoor, Drain, Patience, Phase
 from gateway.edge.routes import Inside, build
-from gateway.errors import DocumentError
+from gateway.errors import DocumentError, Draining
 from gateway.pipeline.authenticate import Authenticate
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.dispatch import Dispatch
@@ -41,7 +42,7 @@ from gateway.pipeline.tariffs import PriceClock
 from gateway.pipeline.understand import Understand
 from gateway.policy.compiled import Compiled, Connection, UsageRules
 from gateway.policy.reload import changes
-from gateway.service import Call, stack
+from gateway.service import Call, Service, stack
 from gateway.settings import Settings
 from gateway.store.base import Store
 from gateway.store.registry import Registry
@@ -50,8 +51,9 @@ from gateway.telemetry.journal import Journal
 from gateway.telemetry.lag import Lag
 from gateway.telemetry.logs import Console
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.recorder import Recorder, Sink
+from gateway.telemetry.recorder import CLOSING, Recorder, Sink
 from gateway.telemetry.spans import places
+from gateway.telemetry.traces import CLOSING as TRACES_CLOSING
 from gateway.telemetry.traces import Tracing, Ways
 from gateway.upstream import presets
 from gateway.upstream.base import Upstream
@@ -60,6 +62,8 @@ from gateway.upstream.litellm import SHARED, LitellmUpstream, Target
 from gateway.wire.dialect import Dialect
 
 CHAT_PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
+HURRIED = 1.0
+"""Seconds for records to be written when a second signal came; `CLOSING` otherwise."""
 log = logging.getLogger("spillgate")
 
 Message = MutableMapping[str, Any]
@@ -95,7 +99,8 @@ class Gateway:
             Limit(self.live, self.clock),
             endpoint=Dispatch(self.live, self.desk, time.time, self.tracing.begin),
         )
-        self.door = ChatDoor(service, self.live, self.clock)
+        self.door = self._entrance = ChatDoor(service, self.live, self.clock)
+        self.drain = Drain(Patience(settings.drain_notice, settings.drain_seconds), self.clock, self._drains)
         inside = Inside(
             self.live, self.clock, self.ready, self.exposition, self.status, self.door.new_id, settings.admin_key,
             lambda: self.enrolment, lookup=self.lookup,
@@ -113,7 +118,7 @@ class Gateway:
     ) -> None:
         if scope["type"] == "http":
             if scope["path"] in CHAT_PATHS and (self.admin_port is None or not self._is_admins(scope)):
-                await self.door(scope, receive, send)
+                await self._entrance(scope, receive, send)
             elif scope["path"].startswith(admin.PATH) and (self.admin_port is None or self._is_admins(scope)):
                 await self._admin(scope, receive, send)
             elif scope["path"].startswith(console.PATH) and (self.admin_port is None or self._is_admins(scope)):
@@ -147,16 +152,35 @@ class Gateway:
         self.lag.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        if self.enrolment is not None:
-            await self.enrolment.aclose()
-        if self.sharing is not None:
-            await self.sharing.aclose()
+        await self._close(HURRIED if self.drain.hurried else CLOSING)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _close(self, within: float) -> None:
+        """Give back and write what there is, side by side: those who stop us may not wait for long."""
+        closing = [self.recorder.aclose(within), self.tracing.aclose(min(within, TRACES_CLOSING)), self.lookup.aclose()]
+        closing += [part.aclose() for part in (self.enrolment, self.sharing) if part is not None]
+        await asyncio.gather(*closing)
         self.lag.close()
         self.price_clock.close()
         self.desk.close()
         await self.live.aclose()
-        await asyncio.gather(self.recorder.aclose(), self.tracing.aclose(), self.lookup.aclose())
-        await send({"type": "lifespan.shutdown.complete"})
+
+    def _drains(self, phase: Phase) -> None:
+        """What changes with each phase on the way out (see `edge.drain`)."""
+        if phase == "draining":
+
+            def around(endpoint: Service) -> Service:
+                return stack(Observe(self.clock, self._ended), endpoint=endpoint)
+
+            self._entrance = ClosedDoor(around, self.live, self.clock, self._farewell)
+            if self.settings.drain_queue == "refuse":
+                self.desk.dismiss(self._farewell)
+        elif phase == "cutting":
+            self.door.farewell = self._farewell
+
+    def _farewell(self) -> Draining:
+        others = self.sharing is not None and self.sharing.health().replicas > 1
+        return self.drain.farewell(others)
 
     def reload(self, load: Callable[[], Compiled]) -> bool:
         """Make a new document the running one, as a whole; a broken one changes nothing and is reported."""
@@ -206,6 +230,8 @@ class Gateway:
     def ready(self) -> tuple[bool, dict[str, Any]]:
         if self.live.compiled is None:
             return False, {"reason": "starting"}
+        if self.drain.phase != "serving":
+            return False, {"reason": "draining", "running": self.door.active}
         detail: dict[str, Any] = {"configuration": self.live.compiled.version}
         if self.reload_error:
             detail["reload"] = "the last reload was rejected; see /status"

@@ -13,6 +13,7 @@
         ├── LimitReached         429  a limit of the caller's own; named, with Retry-After
         ├── UpstreamRejected     4xx  a cloud says the request itself is at fault
         ├── NoCapacity           429/503  nowhere to go in time; named, with Retry-After
+        ├── Draining             503  this gateway is being stopped; with Retry-After
         ├── NotPossible          501  this gateway was not set up for it
         ├── UpstreamFailed       502  every attempt broke
         ├── StoreAway            503  the shared state is out of reach
@@ -124,6 +125,11 @@ class UpstreamRejected(RequestError):
 class NoCapacity(RequestError):
     status = 503
     type = "overloaded_error"
+
+
+class Draining(RequestError):
+    status = 503
+    type = "server_error"
 
 
 class NotPossible(RequestError):

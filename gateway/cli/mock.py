@@ -31,6 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control", type=int, metavar="PORT", help="control port, 0 for a free one (default: the file's)"
     )
+    parser.add_argument(
+        "--host", default=HOST, help="where the clouds listen, not their control port (default %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print ports and stanzas as one JSON line")
 
 
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         fleet = replace(fleet, control=args.control)
     try:
         with asyncio.Runner(loop_factory=_loop) as runner:
-            runner.run(_mock(fleet, as_json=args.json))
+            runner.run(_mock(fleet, args.host, as_json=args.json))
     except OSError as error:
         print(f"cannot listen: {error.strerror or error}", file=sys.stderr)
         return 1
@@ -59,12 +62,12 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _mock(fleet: Fleet, *, as_json: bool) -> None:
+async def _mock(fleet: Fleet, host: str, *, as_json: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with await serve(fleet) as running:
+    async with await serve(fleet, host) as running:
         print(_as_json(running) if as_json else _as_text(running), flush=True)
         await stop.wait()
 

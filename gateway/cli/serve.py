@@ -11,8 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from gateway import __version__
 from gateway.app import Gateway
 from gateway.cli import document
 from gateway.cli.workers import Workers
+from gateway.edge.drain import Drain, Server
 from gateway.edge.server import Protocol
 from gateway.policy.compiled import Compiled
-from gateway.policy.load import sources
 from gateway.settings import Settings, read
 from gateway.telemetry import logs
 
@@ -37,10 +36,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     document.path_argument(parser)
     parser.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port, 0 for a free one (default: PORT or 8080)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes; more than one need REDIS_URL")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes; more than one need REDIS_URL (default: SPILLGATE_WORKERS or 1)",
+    )
     parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a worker's: the socket it inherits
     parser.add_argument("--admin-fd", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--no-reload", action="store_true", help="do not watch the document for changes")
+    parser.add_argument(
+        "--no-reload", action="store_true", help="do not watch the document for changes (also: SPILLGATE_RELOAD=off)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if compiled is None:
         return 2
     host = args.host or settings.host
+    args.workers = settings.workers if args.workers is None else args.workers
     if (refusal := _refusal(args, settings, compiled, host)) is not None:
         print(refusal, file=sys.stderr)
         return 2
@@ -70,9 +77,10 @@ def run(args: argparse.Namespace) -> int:
         _greet(compiled, listener, admin, settings)
     if args.workers > 1:
         return Workers(args.document, listener, admin, args.workers, reload=not args.no_reload).run()
+    reloads = settings.reload and not args.no_reload and seen
     gateway = Gateway(compiled, settings)
     gateway.admin_port = admin.getsockname()[1] if admin is not None else None
-    watch = None if args.no_reload else _watch(gateway, args.document, seen)
+    watch = _watch(gateway, args.document, seen) if reloads else None
     with asyncio.Runner(loop_factory=_loop) as runner:
         return runner.run(_serve(gateway, [listener, admin] if admin else [listener], args.document, watch))
 
@@ -95,14 +103,6 @@ def _refusal(args: argparse.Namespace, settings: Settings, compiled: Compiled, h
     return None
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, but a signal ends it with exit code 0: being asked to stop is no failure."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def _loop() -> asyncio.AbstractEventLoop:
     import uvloop
 
@@ -110,7 +110,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(
-    gateway: Gateway, listeners: list[socket.socket], path: Path, watch: Coroutine[Any, Any, None] | None
+    gateway: Gateway, listeners: list[socket.socket], path: Path | None, watch: Coroutine[Any, Any, None] | None
 ) -> int:
     config = uvicorn.Config(
         gateway,
@@ -123,13 +123,12 @@ async def _serve(
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=30,
         backlog=_BACKLOG,
     )
-    server = _Server(config)
+    server = Server(config, gateway.drain)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
+        loop.add_signal_handler(number, _stop, gateway.drain, loop)
     loop.add_signal_handler(signal.SIGHUP, lambda: gateway.reload(lambda: document.read(path)))
     watcher = asyncio.create_task(watch) if watch is not None else None
     # What exists now lives as long as the process: spare the collector from walking it again and again.
@@ -144,10 +143,18 @@ async def _serve(
     return 0
 
 
+def _stop(drain: Drain, loop: asyncio.AbstractEventLoop) -> None:
+    """A signal. The first drains, the second hurries, the third finds nobody who listens and ends the process."""
+    if drain.asked.is_set():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+    drain.ask()
+
+
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
-async def _watch(gateway: Gateway, path: Path, seen: Fingerprint) -> None:
+async def _watch(gateway: Gateway, path: Path | None, seen: Fingerprint) -> None:
     """Reload when a source file changes. Looks at sizes and times: it works on every mount, also on config maps."""
     while True:
         await asyncio.sleep(_WATCH_EVERY)
@@ -157,9 +164,9 @@ async def _watch(gateway: Gateway, path: Path, seen: Fingerprint) -> None:
             gateway.reload(lambda: document.read(path))
 
 
-def _fingerprint(path: Path) -> Fingerprint:
+def _fingerprint(path: Path | None) -> Fingerprint:
     found = []
-    for source in sources(path):
+    for source in document.files(path):
         try:
             stat = source.stat()
         except OSError:

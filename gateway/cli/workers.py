@@ -1,8 +1,9 @@
 """`serve --workers N`: several processes behind one listening socket, each a replica like any other.
 
 The parent holds the socket (and the admin API's, if that has one of its own) and nothing else. A worker that dies is
-started again, with growing pauses if it goes on; SIGTERM and SIGINT end all, SIGHUP is passed on. Limits hold across
-workers because they share them through Redis, exactly as replicas on several machines do; so do tenants and keys.
+started again, with growing pauses if it goes on; SIGTERM, SIGINT and SIGHUP are passed on, as often as they come.
+Limits hold across workers because they share them through Redis, exactly as replicas on several machines do; so do
+tenants and keys.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ class Workers:
     """The children. `run` returns when all have ended after a signal."""
 
     def __init__(
-        self, document: Path, listener: socket.socket, admin: socket.socket | None, count: int, *, reload: bool
+        self, document: Path | None, listener: socket.socket, admin: socket.socket | None, count: int, *, reload: bool
     ) -> None:
         self._listeners = [listener, admin] if admin is not None else [listener]
         for each in self._listeners:
             each.set_inheritable(True)
-        words = ["serve", str(document), "--fd", str(listener.fileno())]
+        words = ["serve", *([str(document)] if document else []), "--workers", "1", "--fd", str(listener.fileno())]
         if admin is not None:
             words += ["--admin-fd", str(admin.fileno())]
         self._command = [sys.executable, "-m", "gateway", *words, *([] if reload else ["--no-reload"])]
@@ -72,7 +73,8 @@ class Workers:
         elif now >= self._due[place] and not self._stopping:
             self._started[place] = now
             inherited = tuple(listener.fileno() for listener in self._listeners)
-            self._children[place] = subprocess.Popen(self._command, pass_fds=inherited)
+            # A group of its own: Ctrl-C in a terminal then reaches it once, by us, and not twice.
+            self._children[place] = subprocess.Popen(self._command, pass_fds=inherited, process_group=0)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         del frame

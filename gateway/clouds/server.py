@@ -33,9 +33,10 @@ _JSON = (("content-type", "application/json"),)
 class Port:
     """One listening port that can be shut without being given away: connecting is refused, the number stays ours."""
 
-    def __init__(self, number: int, site: Site) -> None:
+    def __init__(self, number: int, site: Site, host: str = HOST) -> None:
         self._site = site
-        self._held: socket.socket | None = _bound(number)
+        self._host = host
+        self._held: socket.socket | None = _bound(host, number)
         self._server: asyncio.Server | None = None
         self.number: int = self._held.getsockname()[1]
 
@@ -54,7 +55,7 @@ class Port:
         self._server = None
         for _ in range(100):  # the loop may close the listening socket a little later
             try:
-                self._held = _bound(self.number)
+                self._held = _bound(self._host, self.number)
             except OSError:
                 await asyncio.sleep(0.005)
             else:
@@ -71,8 +72,9 @@ class Port:
 class Running:
     """A fleet that listens. `ports` is per cloud, `control` the control port."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, host: str = HOST) -> None:
         self.fleet = fleet
+        self._host = host
         self._sites = {profile.name: CloudSite(profile, fleet.seed) for profile in fleet.clouds}
         self._doors: dict[str, Port] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,13 +91,13 @@ class Running:
         return self._control.number if self._control is not None else 0
 
     def base_url(self, name: str) -> str:
-        return f"http://{HOST}:{self._doors[name].number}/v1"
+        return f"http://{self._host}:{self._doors[name].number}/v1"
 
     async def start(self) -> None:
         """Listen everywhere. Raises `OSError` when a port is taken; then nothing listens."""
         try:
             for name, site in self._sites.items():
-                self._doors[name] = Port(self.fleet.named[name].port, site)
+                self._doors[name] = Port(self.fleet.named[name].port, site, self._host)
             self._control = Port(self.fleet.control, self._control_site)
             for name, door in self._doors.items():
                 if self._sites[name].cloud.profile.fail != "crash":
@@ -230,21 +232,23 @@ class ControlSite:
         return 200, {"ok": True}
 
 
-async def serve(fleet: Fleet) -> Running:
+async def serve(fleet: Fleet, host: str = HOST) -> Running:
     """Start every cloud of a fleet and its control port; the caller must `aclose` it (or use it as a context).
+
+    The clouds listen at `host`, an IPv4 address; the control port only ever on this machine.
 
     Raises `OSError` when a port is taken.
     """
-    running = Running(fleet)
+    running = Running(fleet, host)
     await running.start()
     return running
 
 
-def _bound(port: int) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((HOST, port))
+        sock.bind((host, port))
         sock.setblocking(False)
     except OSError:
         sock.close()

@@ -13,11 +13,14 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from gateway.core.nouns import Served
 from gateway.edge.server import HOOK
 from gateway.errors import BadRequest, BodyTooLarge, MethodNotAllowed, RequestError
 from gateway.pipeline.live import Live
 from gateway.pipeline.observe import error_response, routing_headers
 from gateway.service import Call, Response, Service
+from gateway.wire.envelope import encode_error
+from gateway.wire.sse import error_event
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -39,6 +42,8 @@ class ChatDoor:
         self._serial = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.active = 0
+        self.farewell: Callable[[], RequestError] | None = None
+        """set when a call that is cancelled is one that we end: what its client is told"""
 
     def new_id(self) -> str:
         """A request id nobody else has: a random prefix of this process and a serial number."""
@@ -63,9 +68,13 @@ class ChatDoor:
             response = await self._service(call)
             await self._answer(scope, response, send)
         except asyncio.CancelledError:
-            if not gone.swallow():
+            if gone.swallow():
+                call.status = call.status or 499
+            elif self.farewell is not None:
+                gone.close()
+                await self._cut(scope, call, self.farewell(), send)
+            else:
                 raise
-            call.status = call.status or 499
         except RequestError as error:
             await self._answer(scope, _with_id(call, error), send)
         except Exception:
@@ -98,6 +107,17 @@ class ChatDoor:
             await send({"type": "http.response.body", "body": b""})
         finally:
             await body.aclose()
+
+    async def _cut(self, scope: Scope, call: Call, error: RequestError, send: Send) -> None:
+        """End a call that we have cancelled, in the form that its answer has."""
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        task.uncancel()
+        if call.responded == 0.0:
+            await self._answer(scope, _with_id(call, error), send)
+        elif call.chat is not None and call.chat.stream:
+            ended = bool(call.attempts) and isinstance(call.attempts[-1].outcome, Served)
+            await send({"type": "http.response.body", "body": b"" if ended else error_event(encode_error(error))})
 
     async def _read(self, call: Call, receive: Receive) -> bytes:
         call.reading = self._clock()

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.service import Headers
 
@@ -101,7 +101,19 @@ class Protocol(HttpToolsProtocol):
         self._corked.flush()
         super().on_response_complete()
 
+    def finish(self) -> None:
+        """Close the connection after the answer that is under way."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # none before the first request
+        if cycle is not None:
+            cycle.keep_alive = False
+
+    def drop(self) -> None:
+        """Close the connection now, whatever is under way."""
+        self._corked.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
+        if not self.connections and (nobody := getattr(self.server_state, "nobody", None)) is not None:
+            nobody.set()

@@ -17,6 +17,7 @@ from gateway.errors import RequestError
 from gateway.pipeline.desk import Desk
 from gateway.service import Call, Headers, Response
 from gateway.wire.envelope import encode_error
+from gateway.wire.sse import error_event
 
 EVERY = 5.0
 """seconds between two comments"""
@@ -88,7 +89,7 @@ class _Aloud:
         except RequestError as error:
             self._failed = True
             call.status = error.http_status
-            return b"data: " + encode_error(error) + b"\n\n"
+            return error_event(encode_error(error))
         assert not isinstance(response.body, bytes)
         self._answer = aiter(response.body)
         facts = b" ".join(name + b"=" + value.replace(b" ", b"") for name, value in self._facts(call))

@@ -2,6 +2,9 @@
 
 A deadline far away (half a minute or more) is looked after by a tick once a second that all share; it fires up to a
 second late, which is nothing to it. A near one has a timer of its own.
+
+A timer that rings much too late tells that the process stood still (a frozen container, a paused machine). What came in
+meanwhile has not been looked at then, so every deadline gets `GRACE` more.
 """
 
 from __future__ import annotations
@@ -9,7 +12,10 @@ from __future__ import annotations
 import asyncio
 
 FAR = 30.0
+GRACE = 1.0
 _TICK = 1.0
+_LATE = 1.0
+"""Seconds by which a timer of a process that runs is never late."""
 
 
 class Deadlines:
@@ -32,7 +38,9 @@ class Deadlines:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        for deadline in [deadline for deadline in self.far if deadline.at <= now]:
+        assert self._timer is not None
+        over = [] if now - self._timer.when() > _LATE else [each for each in self.far if each.at <= now]
+        for deadline in over:
             self.far.discard(deadline)
             deadline.fire()
         self._timer = self._loop.call_later(_TICK, self._tick) if self.far else None
@@ -66,7 +74,14 @@ class Deadline:
             self.at = loop.time() + seconds
             deadlines.add(self)
         else:
-            self._handle = loop.call_later(max(0.0, seconds), self.fire)
+            self._handle = loop.call_later(max(0.0, seconds), self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._handle is not None
+        if loop.time() - self._handle.when() > _LATE:
+            self._handle = loop.call_later(GRACE, self.fire)
+        else:
+            self.fire()
 
     def fire(self) -> None:
         """Time is over."""

@@ -13,6 +13,7 @@ from math import inf
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.ladder import Form
 from gateway.core.nouns import Abandoned, Change, Go, Lease, Outcome, Refuse, Request, ServiceClass, Verdict, Wait
+from gateway.errors import RequestError
 from gateway.pipeline.deadline import Deadlines
 
 _SOONEST = 0.001
@@ -37,6 +38,7 @@ class Desk:
         """when the shares in hand change by themselves (see `pipeline.sharing`)"""
         self.refresh: Callable[[float], None] = _nothing
         self.hungry: Callable[[str], None] = _nothing
+        self._dismissal: Callable[[], RequestError] | None = None
 
     def __repr__(self) -> str:
         return f"<Desk [Waiting: {len(self._waiting)} | {self.dispatcher!r}]>"
@@ -68,23 +70,33 @@ class Desk:
     async def wait(self, request: Request) -> Go | Refuse:
         """Wait for the verdict of a queued request.
 
-        Cancelling it withdraws the request; a lease that was granted in the same instant is given back.
+        Cancelling it withdraws the request; a lease that was granted in the same instant is given back. Raises what
+        `dismiss` was told.
         """
         future = self._waiting.get(request.id) or self._expect(request)
+        if self._dismissal is not None and not future.done():
+            future.set_exception(self._dismissal())
         self.hungry(request.model)
         self._arm()
         try:
             return await future
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, RequestError):
             self.leave(request)
             raise
         finally:
             self._waiting.pop(request.id, None)
 
+    def dismiss(self, error: Callable[[], RequestError]) -> None:
+        """Send away all who wait, and who come to wait from now on, with an error each."""
+        self._dismissal = error
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error())
+
     def leave(self, request: Request) -> None:
         """A request whose verdict was to wait is over: withdraw it, or give back what it was granted meanwhile."""
         future = self._waiting.pop(request.id, None)
-        if future is not None and future.done() and not future.cancelled():
+        if future is not None and future.done() and not future.cancelled() and future.exception() is None:
             verdict = future.result()
             if isinstance(verdict, Go):
                 self.settle(verdict.lease, Abandoned())

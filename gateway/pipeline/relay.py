@@ -182,8 +182,11 @@ class StreamBody:
 
     def _tick(self) -> None:
         now = self._desk.clock()
+        assert self._timer is not None
         if not self._reading:
             self._token_at = now  # a slow reader is not a silent cloud
+        elif self._desk.loop.time() - self._timer.when() > self._tick_every:
+            self._token_at = now  # nor is a cloud silent while we stood still (a frozen container, a paused machine)
         elif self._attempt.tokens != self._seen and sse.has_token(self._last):
             self._seen = self._attempt.tokens
             self._token_at = now

@@ -46,6 +46,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jump.now
 
+    def freeze(self, seconds: float) -> None:
+        """Let time pass without anything running, as for a container that its platform has frozen."""
+        self._jump.now += seconds
+
 
 @contextmanager
 def virtual_time() -> Iterator[Callable[[Coroutine[Any, Any, T]], T]]:

@@ -24,7 +24,7 @@ def test_help_names_every_verb_and_every_verb_has_help(spillgate: Any) -> None:
         assert f"spillgate {verb}" in found.stdout
 
 
-@pytest.mark.parametrize("words", [[], ["serv"], ["check"], ["serve", "x", "--port", "many"]])
+@pytest.mark.parametrize("words", [[], ["serv"], ["check", "--jsn"], ["serve", "x", "--port", "many"]])
 def test_wrong_usage_is_exit_code_2(spillgate: Any, words: list[str]) -> None:
     found = spillgate(*words)
     assert found.returncode == 2

@@ -62,6 +62,21 @@ def test_links_in_the_readme_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.parametrize("name", ["operate", "secure", "recover"])
+def test_links_and_tests_that_the_handbooks_name_are_there(name: str) -> None:
+    text = (ROOT / f"docs/{name}.md").read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / "docs" / target).exists(), target
+    for path in re.findall(r"`((?:tests|docs|policies)/[\w/.]+)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_variable_that_is_read_is_in_the_handbook_and_no_other() -> None:
+    read = set(re.findall(r'"((?:SPILLGATE_\w+)|PORT|HOST|REDIS_URL)"', (ROOT / "gateway/settings.py").read_text()))
+    table = (ROOT / "docs/operate.md").read_text().partition("## Variables")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`((?:SPILLGATE_\w+)|PORT|HOST|REDIS_URL)`", table)) == read | {"SPILLGATE_CONFIG"}
+
+
 @pytest.mark.parametrize(
     "name", sorted(p.name for p in ROOT.glob("policies/*.yaml") if not p.name.startswith("clouds-"))
 )

@@ -154,8 +154,8 @@ def test_an_error_after_a_comment_is_a_frame_and_the_end(run: Run, house: Any) -
         assert all(block.startswith(b": waiting ") for block in blocks[:-1])
         prefix, _, frame = blocks[-1].partition(b"data: ")
         assert prefix == b""
-        assert frame.endswith(b"\n\n")
-        error = json.loads(frame)["error"]
+        assert frame.endswith(b"\n\ndata: [DONE]\n\n"), "as every stream of ours ends"
+        error = json.loads(frame.removesuffix(b"data: [DONE]\n\n"))["error"]
         assert (error["type"], error["code"], error["reason"]) == ("rate_limit_error", "capacity_max_wait", "max-wait")
         assert {"limit", "expected_wait", "retry_after"} <= error.keys()
         h.end(call)
