@@ -21,6 +21,10 @@ locals {
       PORT               = tostring(var.port)
       SPILLGATE_CONFIG   = coalesce(var.policy_path, local.folder)
       SPILLGATE_REPLICAS = tostring(var.max_instances + 1) # one more while an update replaces them
+
+      # The balancer is told first; then streams end, a little before the platform ends them.
+      SPILLGATE_DRAIN_NOTICE  = tostring(min(5, floor(var.drain_seconds / 4)))
+      SPILLGATE_DRAIN_SECONDS = tostring(max(1, var.drain_seconds - min(5, floor(var.drain_seconds / 4)) - 5))
     },
     local.redis_url == null ? {} : { REDIS_URL = local.redis_url },
     var.admin_key == null ? {} : { SPILLGATE_ADMIN_KEY = var.admin_key }

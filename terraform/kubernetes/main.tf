@@ -14,6 +14,10 @@ locals {
       PORT               = tostring(var.port)
       SPILLGATE_CONFIG   = coalesce(var.policy_path, local.folder)
       SPILLGATE_REPLICAS = tostring(var.max_instances + 1) # one more while an update replaces them
+
+      # The service is told first; then streams end, a little before the kubelet ends them.
+      SPILLGATE_DRAIN_NOTICE  = "5"
+      SPILLGATE_DRAIN_SECONDS = tostring(var.drain_seconds)
     }
   )
 

@@ -51,20 +51,24 @@ _WITH: Mapping[tuple[str, str, Any], Mapping[str, Any]] = {
 
 
 def bounds(module: str) -> dict[str, str]:
-    """Tests for all of a module's ranges, one to a file by its name: so that none keeps another from being run."""
-    provider = _provider(module)
-    head = [f'mock_provider "{provider}" {{}}', "variables {"]
+    """Tests for all of a module's ranges by the names of their files. What is refused has a file to each value."""
+    head = [f'mock_provider "{_provider(module)}" {{}}', "variables {"]
     head += [f"  {name} = {literal(value)}" for name, value in BASE[module].items()] + ["}"]
-    found = {"the_defaults_are_taken": ['run "plan" {', "  command = plan", "}"]}
+    inside = ['run "the_defaults" {', "  command = plan", "}"]
+    found = {}
     for name, allowed in check.limits().get(module, {}).items():
         for number, (value, taken) in enumerate(_ends(allowed)):
-            found[f"{name}_{number}_{'taken' if taken else 'refused'}"] = _run(module, name, value, taken)
-    return {f"{name}.tftest.hcl": "\n".join([*head, *run]) + "\n" for name, run in found.items()}
+            run = _run(module, name, number, value, taken)
+            if taken:
+                inside += run
+            else:
+                found[f"{name}_{number}_refused.tftest.hcl"] = "\n".join([*head, *run]) + "\n"
+    return {"inside.tftest.hcl": "\n".join([*head, *inside]) + "\n", **found}
 
 
 def _provider(module: str) -> str:
     (required,) = hcl.load(hcl.ROOT / module).terraform["required_providers"]
-    return next(name for name in required if name != "__is_block__")
+    return next(str(name) for name in required if name != "__is_block__")
 
 
 def _ends(allowed: Mapping[str, Any]) -> Iterator[tuple[Any, bool]]:
@@ -82,9 +86,9 @@ def _ends(allowed: Mapping[str, Any]) -> Iterator[tuple[Any, bool]]:
             yield round(allowed["min"] + step * 1.5, 6), False
 
 
-def _run(module: str, name: str, value: Any, taken: bool) -> list[str]:
+def _run(module: str, name: str, number: int, value: Any, taken: bool) -> list[str]:
     given = {name: value, **_WITH.get((module, name, value), {})}
-    lines = ['run "plan" {', "  command = plan", "  variables {"]
+    lines = [f'run "{name}_{number}" {{', "  command = plan", "  variables {"]
     lines += [f"    {key} = {literal(v)}" for key, v in given.items()] + ["  }"]
     if not taken:
         lines.append(f"  expect_failures = [var.{name}]")

@@ -44,6 +44,7 @@ def planted(module: Module) -> Iterator[Fault]:
     lines = source.splitlines()
     for number, where, block in _places(lines):
         yield from _in_line(module.name, lines, number, where, block)
+    yield from _elsewhere(module)
     yield from _in_variables(module)
 
 
@@ -100,6 +101,37 @@ def _beyond(allowed: Any) -> str:
     if "one_of" in allowed:
         return '"999"'
     return '"-"' if "matches" in allowed else str(allowed["max"] + 1)
+
+
+def _elsewhere(module: Module) -> Iterator[Fault]:
+    """Faults in locals, outputs and calls of other modules."""
+    for file in ("main.tf", "outputs.tf"):
+        lines = (module.folder / file).read_text().splitlines()
+        top = ""
+        for number, line in enumerate(lines):
+            top = line.split(" {")[0] if re.match(r"\w", line) else top
+            if top.startswith("resource") or "description" in line:
+                continue
+            for kind, what, *instead in _instead(module, top, line):
+                text = "\n".join([*lines[:number], *instead, *lines[number + 1 :]]) + "\n"
+                yield Fault(module.name, kind, f"{top}, {what}", file, text)
+
+
+def _instead(module: Module, top: str, line: str) -> Iterator[tuple[str, ...]]:
+    """Kind, place and what stands in the place of a line outside resources."""
+    for token in _REFERENCE.findall(line)[:1]:
+        yield "wrong reference", token, line.replace(token, re.sub(r"\w+$", "no_such_thing", token))
+    if not top.startswith("module"):
+        return
+    if line.endswith("{"):
+        yield "unknown argument", "", line, "  no_such_argument = 1"
+    needed = module.child(top.split('"')[1]).variables
+    found = _ASSIGNMENT.match(line)
+    if found and found[2] in needed:
+        if "default" not in needed[found[2]]:
+            yield "missing argument", found[2]
+        wrong = "[true]" if needed[found[2]]["type"] in ("string", "number", "bool") else "true"
+        yield "wrong type", found[2], f"  {found[2]} = {wrong}"
 
 
 def _in_variables(module: Module) -> Iterator[Fault]:

@@ -4,8 +4,8 @@ One process serves every provider on its own socket, and Terraform is told of th
 know what arguments exist (`schemas/*.json`), and refuse values outside the ranges that the clouds document. They create
 nothing: a plan says "known after apply" for what only a cloud can know, and an apply without `mock_provider` fails.
 
-This is Terraform's plugin protocol, version 6 (docs/plugin-protocol/tfplugin6.6.proto in its repository), as much of it as
-is needed; the numbers below are the fields' numbers there. Its messages are few, so they are written and read by hand.
+This is as much of Terraform's plugin protocol, version 6 (docs/plugin-protocol in its repository), as is needed; the
+numbers below are the fields' numbers there. The messages are few, so they are written and read by hand.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import yaml
 from gateway.policy.load import load, load_text
 from gateway.settings import read
 from gateway.upstream import presets
-from tests.terraform import check, hcl
+from tests.terraform import check, docs, hcl
 from tests.terraform.hcl import Module
 from tests.terraform.schema import all_providers
 
@@ -94,11 +94,18 @@ def test_platforms_have_one_interface(name: str) -> None:
         assert {**ours} == {**theirs}, f"{variable} is not the same everywhere"
 
 
+# Words of `serve` that come with the container image.
+BEING_ADDED = {"SPILLGATE_CONFIG", "SPILLGATE_DRAIN_NOTICE", "SPILLGATE_DRAIN_SECONDS"}
+
+
 @pytest.mark.parametrize("name", PLATFORMS)
 def test_modules_set_the_words_that_the_gateway_reads(name: str) -> None:
     text = (hcl.ROOT / name / "main.tf").read_text()
     words = {"HOST", "PORT", "REDIS_URL", "SPILLGATE_CONFIG", "SPILLGATE_REPLICAS", "SPILLGATE_ADMIN_KEY"}
-    assert words | {"SPILLGATE_LOG"} == set(re.findall(r"\b(HOST|PORT|REDIS_URL|SPILLGATE_[A-Z_]+)\b(?=\s+=)", text))
+    assert words | {"SPILLGATE_LOG"} <= set(re.findall(r"\b(HOST|PORT|REDIS_URL|SPILLGATE_[A-Z_]+)\b(?=\s+=)", text))
+    told = {path.read_text() for path in (hcl.ROOT.parent / "gateway").rglob("*.py")}
+    for word in set(re.findall(r"\bSPILLGATE_[A-Z_]+\b", text)) - BEING_ADDED:
+        assert any(word in source for source in told), f"the gateway reads no {word}"
     settings = read({"HOST": "0.0.0.0", "PORT": "9000", "REDIS_URL": "redis://h", "SPILLGATE_REPLICAS": "11"})
     assert (settings.host, settings.port, settings.redis_url, settings.replicas) == ("0.0.0.0", 9000, "redis://h", 11)
 
@@ -139,3 +146,25 @@ def test_a_document_on_one_line_says_the_same(path: Path) -> None:
 def test_the_examples_documents_load(name: str) -> None:
     env = {key: f"sk-made-up-{key.lower()}" for key in ("ARK_API_KEY", "DEEPSEEK_API_KEY", "ACME_KEY")}
     assert load(hcl.ROOT / "examples" / name / "policy.yaml", env, presets.infos()).warnings == ()
+
+
+@every_module
+def test_a_readme_documents_every_variable_and_output_as_it_is(module: Module) -> None:
+    path = module.folder / "README.md"
+    assert "<!-- variables -->" in path.read_text()
+    assert docs.written(path, docs.tables(module)) == path.read_text(), "run: python -m tests.terraform.docs"
+
+
+def test_links_in_the_readmes_lead_somewhere() -> None:
+    for path in [*hcl.ROOT.glob("README.md"), *hcl.ROOT.glob("*/README.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_every_readme_says_that_nothing_was_applied() -> None:
+    for path in [
+        hcl.ROOT.parent / "README.md",
+        hcl.ROOT / "README.md",
+        *(hcl.ROOT / n / "README.md" for n in PLATFORMS),
+    ]:
+        assert re.search(r"applied to a real\s+account", path.read_text()), path

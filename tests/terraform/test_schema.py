@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.terraform import extract
 from tests.terraform.ranges import outside
 from tests.terraform.schema import SCHEMAS, Attribute, Block, Provider, all_providers, block
+from tests.terraform.stub import fields, message
 
 PROVIDERS = {provider.address: provider for provider in all_providers()}
 SOURCES = yaml.safe_load((SCHEMAS.parent / "sources.yaml").read_text())
@@ -87,3 +90,10 @@ def test_ranges_take_what_is_inside_and_name_what_is_not(allowed: Any, inside: l
 def test_ranges_are_looked_for_inside_blocks_too() -> None:
     whole = block({"blocks": {"b": {"attributes": {"x": {"type": "number", "range": {"min": 1, "max": 2}}}}}})
     assert outside(whole, {"b": [{"x": 1}, {"x": 3}]}) == ["b.x: 3 is not from 1 to 2"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 200), st.integers(0, 2**40) | st.binary(max_size=300)), unique_by=lambda f: f[0])
+)
+def test_a_message_of_the_plugin_protocol_is_read_as_it_was_written(written: list[tuple[int, int | bytes]]) -> None:
+    assert fields(message(*written)) == dict(written)

@@ -33,7 +33,7 @@ run "the_gateway_is_told_everything_it_needs" {
   }
   assert {
     condition = alltrue([for name, value in {
-      HOST = "0.0.0.0", PORT = "8080", SPILLGATE_CONFIG = "/etc/spillgate", SPILLGATE_REPLICAS = "11", ARK_API_KEY = "sk-made-up"
+      HOST = "0.0.0.0", PORT = "8080", SPILLGATE_CONFIG = "/etc/spillgate", SPILLGATE_REPLICAS = "11", SPILLGATE_DRAIN_NOTICE = "5", SPILLGATE_DRAIN_SECONDS = "50", ARK_API_KEY = "sk-made-up"
     } : contains(jsondecode(alicloud_sae_application.this.envs), { name = name, value = value })])
     error_message = "something is missing in the environment"
   }

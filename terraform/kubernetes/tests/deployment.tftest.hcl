@@ -24,7 +24,7 @@ run "the_gateway_is_told_everything_it_needs" {
     error_message = "the secrets are not what was given"
   }
   assert {
-    condition = alltrue([for name, value in { HOST = "0.0.0.0", PORT = "8080", SPILLGATE_CONFIG = "/etc/spillgate", SPILLGATE_REPLICAS = "11" } :
+    condition = alltrue([for name, value in { HOST = "0.0.0.0", PORT = "8080", SPILLGATE_CONFIG = "/etc/spillgate", SPILLGATE_REPLICAS = "11", SPILLGATE_DRAIN_SECONDS = "600" } :
       contains([for e in kubernetes_deployment_v1.this.spec[0].template[0].spec[0].container[0].env : "${e.name}=${e.value}"], "${name}=${value}")
     ])
     error_message = "something is missing in the environment"
