@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: browser help setup setup-dev litellm demo serve test test-parts test-scenarios check rehearse bench lock clean
+.PHONY: browser help setup setup-dev litellm demo serve test test-parts test-scenarios terraform terraform-schema terraform-online check rehearse bench lock clean
 
 help:
 	@echo "make demo   five pretend clouds, a surge, and the gateway in front of them (no keys, no services)"
 	@echo "make serve  the gateway with CONFIG=policies/minimal.yaml (or yours)"
 	@echo "make litellm  what 'driver: litellm' needs, for clouds of other dialects (335 MB)"
 	@echo "make test   everything that proves it: checks, unit, property and end-to-end tests"
+	@echo "make terraform  the Terraform modules alone; terraform-schema, terraform-online: see terraform/README.md"
 	@echo "make check  ruff, mypy --strict, layers, sizes"
 	@echo "make bench  cost per answer and per event against nginx (needs nginx, wrk, gcc, bc)"
 
@@ -39,6 +40,25 @@ CONFIG ?= policies/minimal.yaml
 serve: setup
 	@$(BIN)/spillgate serve $(CONFIG) $(ARGS)
 
+# The modules, read by ourselves and, where it is installed, run by Terraform on providers that know only their schema.
+terraform: setup-dev
+	$(BIN)/python -m pytest tests/terraform
+
+# What packages generated from the providers say of them, written to tests/terraform/schemas (ARGS=--check: compared only).
+terraform-schema: setup-dev
+	mkdir -p $(VENV)/schema/k8s
+	$(PIP) install --no-deps --upgrade --target $(VENV)/schema pulumi-alicloud==4.0.0 tencentcloud_iac_pulumi==0.2.3
+	cd $(VENV)/schema/k8s && npm pack --silent @cdktf/provider-kubernetes@12.1.1 && tar -xzf cdktf-provider-kubernetes-12.1.1.tgz
+	$(BIN)/python -m tests.terraform.extract $(VENV)/schema $(ARGS)
+
+# The same modules with the real providers, downloaded from the Terraform registry. Makes nothing, needs no account.
+terraform-online:
+	@for module in terraform/*/main.tf terraform/examples/*/main.tf; do \
+		folder=$$(dirname $$module); echo "== $$folder"; \
+		(cd $$folder && terraform init -backend=false -input=false -no-color > /dev/null && terraform validate -no-color && \
+			if [ -d tests ]; then terraform test -no-color; fi) || exit 1; \
+	done
+
 check: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,7 +67,7 @@ check: setup-dev
 
 # What computes runs side by side; what measures time against real processes runs alone.
 test: check browser
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-parts test-scenarios
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-parts test-scenarios terraform
 	$(BIN)/python -m pytest -rs tests/deploy tests/e2e tests/console tests/chaos
 
 test-parts:
