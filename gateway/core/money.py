@@ -38,8 +38,9 @@ AGAIN = 1.0
 IDLE = 5.0
 """Seconds without a request after which what is not used is given back; and the longest silence of who holds any."""
 
+RECENT = 60.0
 LOOK = 30.0
-"""Seconds between two looks at a budget that nobody uses here."""
+"""Seconds between two looks at a budget that nobody used here for `RECENT`; until then it is `IDLE`."""
 
 _LIFE = 86400.0
 """Seconds for which a period is kept after its end: the longest answer has ended by then."""
@@ -216,7 +217,7 @@ class Purse:
         self._left = False
         self._gen = 0
         self._members: Mapping[str, int] = {}
-        self._used = now - LOOK
+        self._used = now - RECENT
         self._asked = now - LOOK
         self._barred = now
         self._barred_for = 0
@@ -286,7 +287,8 @@ class Purse:
             return True
         silence = now - self._asked
         news = self.total != self._told or (not busy and self.cap > self.total)
-        return silence >= (AGAIN if news else IDLE if busy else LOOK)
+        recent = busy or now - self._used < RECENT
+        return silence >= (AGAIN if news else IDLE if recent else LOOK)
 
     def ask(self, now: float, unix: float, *, leaving: bool = False) -> Ask:
         """What to tell the store now. What is not needed is given back, at once."""

@@ -15,6 +15,7 @@ from gateway.core.money import (
     IDLE,
     LOOK,
     MICRO,
+    RECENT,
     Ask,
     Budget,
     Per,
@@ -156,7 +157,10 @@ def test_news_are_told_within_a_second_and_silence_is_bounded() -> None:
     found.settle(1, MICRO)
     assert (found.due(AGAIN - 0.1), found.due(AGAIN)) == (False, True)
     found.told(found.ask(IDLE, NOON), Told(cap=1, free=990 * MICRO, members={"a": 1, "b": 7}), IDLE)
-    assert (found.due(LOOK), found.due(LOOK + IDLE)) == (False, True)
+    assert (found.due(2 * IDLE - 0.1), found.due(2 * IDLE)) == (False, True)
+    last = found.ask(RECENT, NOON)
+    found.told(last, Told(cap=1, free=990 * MICRO, members={"a": 1, "b": 7}), RECENT)
+    assert (found.due(RECENT + LOOK - 0.1), found.due(RECENT + LOOK)) == (False, True)
     assert (found.others, found.spent) == (7, 8)
 
 
