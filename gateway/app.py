@@ -6,6 +6,7 @@ The order of the filters is written here, once:
     authenticate  before anything is read: a stranger cannot make us buffer, parse or queue
     understand    before limit: a limit needs to know the model, the size of the prompt, and what is given up
     limit         before dispatch: a tenant over its limit never takes a place in the queue
+    budgets       after limit, and next to what costs money: what is answered before it costs none
     dispatch      the endpoint: where the request goes, and what next if it cannot
 """
 
@@ -29,6 +30,7 @@ from gateway.edge.drain import ClosedDoor, Drain, Patience, Phase
 from gateway.edge.routes import Inside, build
 from gateway.errors import DocumentError, Draining
 from gateway.pipeline.authenticate import Authenticate
+from gateway.pipeline.budgets import Budgets, told
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.dispatch import Dispatch
 from gateway.pipeline.enrolment import Enrolment
@@ -37,6 +39,7 @@ from gateway.pipeline.limit import Limit
 from gateway.pipeline.live import Live
 from gateway.pipeline.lookup import TRACES, Lookup
 from gateway.pipeline.observe import Observe, overhead
+from gateway.pipeline.purser import Purser
 from gateway.pipeline.sharing import Sharing
 from gateway.pipeline.tariffs import PriceClock
 from gateway.pipeline.understand import Understand
@@ -45,6 +48,7 @@ from gateway.policy.reload import changes
 from gateway.service import Call, Service, stack
 from gateway.settings import Settings
 from gateway.store.base import Store
+from gateway.store.purse import MemoryPurses, Purses
 from gateway.store.registry import Registry
 from gateway.telemetry import environment
 from gateway.telemetry.journal import Journal
@@ -86,6 +90,8 @@ class Gateway:
         self.tracing = Tracing(outcome_name, time.time, self.clock, lambda: self.door.active == 0, settings.log)
         self.lookup = Lookup(self.tracing, settings.redis_url)
         self.price_clock = PriceClock(self.desk, time.time)
+        self.purser = Purser(self.live, self.clock, time.time, settings.replicas)
+        self.budgets = Budgets(self.live, self.purser, lambda: self.price_clock.holds)
         self.reload_error = ""
         self.sharing: Sharing | None = None
         self.enrolment: Enrolment | None = None
@@ -97,6 +103,7 @@ class Gateway:
             Authenticate(self.live),
             Understand(self.live, self.desk.form),
             Limit(self.live, self.clock),
+            self.budgets,
             endpoint=Dispatch(self.live, self.desk, time.time, self.tracing.begin),
         )
         self.door = self._entrance = ChatDoor(service, self.live, self.clock)
@@ -105,6 +112,7 @@ class Gateway:
             self.live, self.clock, self.ready, self.exposition, self.status, self.door.new_id, settings.admin_key,
             lambda: self.enrolment, lookup=self.lookup,
             explain=lambda request: self.desk.dispatcher.explain(request, self.clock()),
+            spending=lambda: {view.name: told(view, self.live) for view in self.purser.views()},
         )  # fmt: skip
         self._routes = build(inside)
         self._admin = admin.build(inside)
@@ -150,6 +158,7 @@ class Gateway:
             self.enrolment = Enrolment(self.live, _registry(self.settings.redis_url), time.time)
             await self.enrolment.start()
         self.lag.start()
+        self.purser.start(_purses(self.settings.redis_url) if self.settings.redis_url else MemoryPurses(self.clock))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._close(HURRIED if self.drain.hurried else CLOSING)
@@ -158,12 +167,14 @@ class Gateway:
     async def _close(self, within: float) -> None:
         """Give back and write what there is, side by side: those who stop us may not wait for long."""
         closing = [self.recorder.aclose(within), self.tracing.aclose(min(within, TRACES_CLOSING)), self.lookup.aclose()]
+        closing.append(self.purser.aclose())
         closing += [part.aclose() for part in (self.enrolment, self.sharing) if part is not None]
         await asyncio.gather(*closing)
         self.lag.close()
         self.price_clock.close()
         self.desk.close()
         await self.live.aclose()
+        self.budgets.close()
 
     def _drains(self, phase: Phase) -> None:
         """What changes with each phase on the way out (see `edge.drain`)."""
@@ -240,6 +251,10 @@ class Gateway:
         if self.enrolment is not None and not (touch := self.enrolment.touch()).reachable:
             what = "those known last go on" if touch.known else "only those of the document are known"
             detail["tenants"] = f"the registry is out of reach, {what}: {touch.reason}"
+        if self.live.index.budgets and not self.settings.redis_url:
+            detail["budgets"] = "counted by this process alone, and forgotten when it ends: REDIS_URL is not set"
+        elif self.live.index.budgets and self.purser.away:
+            detail["budgets"] = f"cannot be shared, going on with what was last known: {self.purser.trouble}"
         if troubled := [sink.name for sink in self.recorder.health() if sink.trouble]:
             detail["usage_records"] = f"waiting for the {' and the '.join(troubled)}"
         return True, detail
@@ -256,6 +271,7 @@ class Gateway:
             "shared_state": asdict(self.sharing.health()) if self.sharing else None,
             "usage": [asdict(sink) for sink in self.recorder.health()],
             "traces": self.tracing.health(),
+            "budgets": [{"name": view.name, **told(view, self.live)} for view in self.purser.views()],
             "fleet": asdict(self.desk.dispatcher.snapshot(self.clock())),
         }
 
@@ -268,7 +284,7 @@ class Gateway:
             health, sharer = self.sharing.health(), self.sharing.sharer
             shared = Shared(health.degraded, health.replicas, sharer.exchanges, sharer.failures)
         snapshot = self.desk.dispatcher.snapshot(self.clock())
-        return expose(self.metrics, snapshot, shared, self.recorder.health())
+        return expose(self.metrics, snapshot, shared, self.recorder.health(), self.purser.views())
 
 
 def _store(url: str) -> Store:
@@ -289,6 +305,12 @@ def _registry(url: str) -> Registry:
     from gateway.store.registry_redis import RedisRegistry
 
     return RedisRegistry(url)
+
+
+def _purses(url: str) -> Purses:
+    from gateway.store.purse_redis import RedisPurses
+
+    return RedisPurses(url)
 
 
 class Dialler:

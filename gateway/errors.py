@@ -11,6 +11,7 @@
         ├── Conflict             409  it would contradict what is there
         ├── BodyTooLarge         413
         ├── LimitReached         429  a limit of the caller's own; named, with Retry-After
+        ├── BudgetSpent          429  the caller's budget is spent; with when it renews
         ├── UpstreamRejected     4xx  a cloud says the request itself is at fault
         ├── NoCapacity           429/503  nowhere to go in time; named, with Retry-After
         ├── Draining             503  this gateway is being stopped; with Retry-After
@@ -115,6 +116,11 @@ class BodyTooLarge(RequestError):
 class LimitReached(RequestError):
     status = 429
     type = "rate_limit_error"
+
+
+class BudgetSpent(RequestError):
+    status = 429
+    type = "insufficient_quota"
 
 
 class UpstreamRejected(RequestError):

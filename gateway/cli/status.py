@@ -116,6 +116,12 @@ def _show(status: dict[str, Any]) -> None:
         counts = f"{sink['written']} written, {sink['waiting']} waiting, {sink['dropped']} lost"
         console.print(f"usage records to the {sink['name']}: {counts}{trouble}", highlight=False)
 
+    for budget in status["budgets"]:
+        colour = {"open": "default", "warning": "yellow", "spent": "red"}[budget["state"]]
+        spent = f"[{colour}]{budget['spent']} of {budget['amount']} {budget['currency']}[/{colour}]"
+        counts = f"{budget['left']} left, renews at {budget['renews_at']}, {budget['refused']} refused"
+        console.print(f"budget of {budget['name']} per {budget['per']}: {spent} spent, {counts}", highlight=False)
+
 
 def _price(prices: dict[str, Any]) -> str:
     """In and out per million; "…" when its models differ."""

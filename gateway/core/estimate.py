@@ -12,6 +12,7 @@ exactly what they get. Reserving `max_tokens` as such would waste most of a toke
 from __future__ import annotations
 
 from math import ceil
+from typing import Protocol
 
 from gateway.core.latency import Quantiles
 from gateway.core.nouns import Request, Usage
@@ -24,6 +25,15 @@ _QUARTILE = 0.75
 _REFRESH = 8, 64
 """The belief is renewed after that many answers: while young, and later (a quantile costs more than a count)."""
 _SIZES = 40
+
+
+class Sized(Protocol):
+    """What is looked at: a `Request`, or what will become one."""
+
+    @property
+    def prompt_bytes(self) -> int: ...
+    @property
+    def max_tokens(self) -> int | None: ...
 
 
 class Lengths:
@@ -66,11 +76,11 @@ class Estimate:
         """Tokens that three of four answers without a `max_tokens` do not exceed."""
         return round(self._answers.upper)
 
-    def prompt(self, request: Request) -> int:
+    def prompt(self, request: Sized) -> int:
         """Expected prompt tokens, at least 1."""
         return int(request.prompt_bytes / self._careful) + 1
 
-    def answer(self, request: Request) -> int:
+    def answer(self, request: Sized) -> int:
         """Expected output tokens, never above `max_tokens`."""
         most = request.max_tokens
         if most is None:

@@ -94,11 +94,16 @@ class _Desk:
     def __init__(self, inside: Inside) -> None:
         self._inside = inside
 
+    @property
+    def _now(self) -> tuple[float, roll.Spending]:
+        """What the roll is read with: the time, and how budgets stand."""
+        return self._inside.wall(), self._inside.spending()
+
     # --- tenants ----------------------------------------------------------------------------------------
 
     async def tenants(self, request: Request) -> Found:
         del request
-        return 200, {"object": "list", "data": roll.tenants(self._inside.live, self._inside.wall())}
+        return 200, {"object": "list", "data": roll.tenants(self._inside.live, *self._now)}
 
     async def tenant(self, request: Request) -> Found:
         return 200, self._tenant(request.path_params["name"])
@@ -131,7 +136,7 @@ class _Desk:
     def _tenant(self, name: str) -> Mapping[str, Any]:
         if name not in self._inside.live.index.tenants:
             raise NotFound(f"There is no tenant '{name[:128]}'.", code="tenant_not_found")
-        return roll.tenant(self._inside.live, name, self._inside.wall())
+        return roll.tenant(self._inside.live, name, *self._now)
 
     # --- keys -------------------------------------------------------------------------------------------
 
@@ -139,7 +144,7 @@ class _Desk:
         tenant = request.query_params.get("tenant", "")
         if tenant:
             self._tenant(tenant)
-        return 200, {"object": "list", "data": roll.keys(self._inside.live, tenant, self._inside.wall())}
+        return 200, {"object": "list", "data": roll.keys(self._inside.live, tenant, *self._now)}
 
     async def key(self, request: Request) -> Found:
         wanted = request.path_params["key"]
@@ -190,7 +195,7 @@ class _Desk:
         return self._shown(lambda found: found["id"] == id_, id_)
 
     def _shown(self, is_it: Callable[[Mapping[str, Any]], bool], wanted: str) -> Mapping[str, Any]:
-        for found in roll.keys(self._inside.live, "", self._inside.wall()):
+        for found in roll.keys(self._inside.live, "", *self._now):
             if is_it(found):
                 return found
         raise NotFound(f"There is no key '{wanted[:128]}'.", code="key_not_found")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,21 +11,24 @@ from gateway.pipeline.live import Live
 from gateway.policy.compiled import Tenant
 from gateway.policy.scalars import written
 
+Spending = Mapping[str, Mapping[str, Any]]
+"""How budgets stand, by "tenant:NAME" and "key:ID"."""
 
-def tenants(live: Live, now: float) -> list[dict[str, Any]]:
+
+def tenants(live: Live, now: float, spending: Spending) -> list[dict[str, Any]]:
     """All tenants, by name."""
-    active = Counter(key["tenant"] for key in keys(live, "", now) if key["status"] == "active")
+    active = Counter(key["tenant"] for key in keys(live, "", now, {}) if key["status"] == "active")
     documents = _documents(live)
-    return [_tenant(live, name, name in documents, active[name]) for name in sorted(live.index.tenants)]
+    return [_tenant(live, name, name in documents, active[name], spending) for name in sorted(live.index.tenants)]
 
 
-def tenant(live: Live, name: str, now: float) -> dict[str, Any]:
+def tenant(live: Live, name: str, now: float, spending: Spending) -> dict[str, Any]:
     """One tenant of the index. `keys` counts those that have neither expired nor been revoked."""
-    active = [key for key in keys(live, name, now) if key["status"] == "active"]
-    return _tenant(live, name, name in _documents(live), len(active))
+    active = [key for key in keys(live, name, now, {}) if key["status"] == "active"]
+    return _tenant(live, name, name in _documents(live), len(active), spending)
 
 
-def _tenant(live: Live, name: str, in_document: bool, active: int) -> dict[str, Any]:
+def _tenant(live: Live, name: str, in_document: bool, active: int, spending: Spending) -> dict[str, Any]:
     found = live.index.tenants[name]
     enrolled = live.roster.tenants.get(name)
     return {
@@ -35,6 +39,7 @@ def _tenant(live: Live, name: str, in_document: bool, active: int) -> dict[str, 
         "class": found.class_,
         "weight": found.weight,
         "limits": {kind: limit for kind, limit in asdict(found.limits).items() if limit is not None},
+        "budget": spending.get(f"tenant:{name}"),
         "models": None if found.models is None else sorted(found.models),
         "user_id": found.user_id,
         "keys": active,
@@ -43,7 +48,7 @@ def _tenant(live: Live, name: str, in_document: bool, active: int) -> dict[str, 
     }
 
 
-def keys(live: Live, tenant: str, now: float) -> list[dict[str, Any]]:
+def keys(live: Live, tenant: str, now: float, spending: Spending) -> list[dict[str, Any]]:
     """All keys, or those of one tenant; by tenant, and then in the order in which they were made."""
     found = [
         _key(key.id, owner.name, key.name, "document", key.expires, None, None, now)
@@ -54,7 +59,9 @@ def keys(live: Live, tenant: str, now: float) -> list[dict[str, Any]]:
         record = issued.record
         expires, revoked = issued.word.expires, record.revoked
         found.append(_key(issued.id, record.tenant, issued.word.name, "runtime", expires, record.created, revoked, now))
-    mine = [key for key in found if not tenant or key["tenant"] == tenant]
+    mine = [
+        {**key, "budget": spending.get(f"key:{key['id']}")} for key in found if not tenant or key["tenant"] == tenant
+    ]
     return sorted(mine, key=lambda key: (key["tenant"], key["created"] or "", key["id"]))
 
 

@@ -45,6 +45,7 @@ class Inside:
     wall: Callable[[], float] = time.time
     lookup: Lookup | None = None
     explain: Callable[[Wanted], tuple[Candidate, ...]] = lambda _: ()
+    spending: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
 
 
 def build(inside: Inside) -> Starlette:

@@ -31,6 +31,11 @@ class PriceClock:
         self._arm()
         return self._holds
 
+    @property
+    def holds(self) -> Prices:
+        """What every backend charges now. Another object when that has changed."""
+        return self._holds
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -152,9 +152,6 @@ def check_in_effect(read: Read, problems: Problems) -> None:
     for name, policy in document.policies.items():
         if policy.cache:
             paths.append(("policies", name, "cache"))
-    for name, tenant in document.tenants.items():
-        if tenant.budget is not None:
-            paths.append(("tenants", name, "budget"))
     for path in paths:
         problems.warn(read.at(*path), path, "understood, but not in effect in this version")
 

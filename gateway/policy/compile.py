@@ -20,7 +20,7 @@ from gateway.core.nouns import (
     Timeouts,
 )
 from gateway.core.tariff import Tariffs
-from gateway.policy import affinity, checks, doors, ladder, prices, tenants
+from gateway.policy import affinity, budgets, checks, doors, ladder, prices, tenants
 from gateway.policy.compiled import Compiled, Connection, PresetInfo, Tenant
 from gateway.policy.conditions import ConditionError, compile_condition
 from gateway.policy.diagnose import Path, Problems
@@ -55,6 +55,7 @@ def compiled(
     if not problems.errors:
         checks.check_coverage(read, problems)
         tariffs = prices.completed(read, presets, tariffs, listed, problems)
+        budgets.check(read, presets, tariffs, problems)
     problems.stop_if_any()
     document = read.document
     return Compiled(
@@ -69,6 +70,7 @@ def compiled(
         usage=usage,
         telemetry=telemetry,
         notes=problems.told(problems.notes),
+        rates=dict(document.rates),
     )
 
 

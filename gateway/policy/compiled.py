@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.core.money import Budget
 from gateway.core.nouns import Limits, Plan, ServiceClass
 from gateway.core.tariff import Tariffs
 from gateway.policy.diagnose import Problem
@@ -60,6 +61,7 @@ class Key:
     digest: bytes = field(repr=False)
     name: str = ""
     expires: float | None = None
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Tenant:
     models: frozenset[str] | None = None
     user_id: str = ""
     active: bool = True
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Compiled:
     """One whole document, ready to run. `version` changes when the document's meaning does; it holds no secret.
 
     `tariffs` has every price that is known, by backend and that cloud's model id; the plan's prices are those at no
-    special hour. `notes` are good to know, and nothing to mend.
+    special hour. `notes` are good to know, and nothing to mend. `rates`: what one unit of another currency is worth.
     """
 
     plan: Plan
@@ -127,3 +130,4 @@ class Compiled:
     usage: UsageRules | None = None
     telemetry: TelemetryRules = TelemetryRules()
     notes: tuple[Problem, ...] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)

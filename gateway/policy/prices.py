@@ -8,9 +8,11 @@ from datetime import date
 
 from gateway.core.nouns import Price
 from gateway.core.tariff import DAY, Hours, Tariff, Tariffs
+from gateway.policy.budgets import EAST, spenders
 from gateway.policy.compiled import PresetInfo, UsageRules
 from gateway.policy.diagnose import Path, Problems
-from gateway.policy.schema import HoursWord, PriceWord, TierWord
+from gateway.policy.schema import TierWord
+from gateway.policy.schema_money import HoursWord, PriceWord
 from gateway.policy.walk import Read
 
 PriceList = Callable[[str, str], Tariff | None]
@@ -18,8 +20,6 @@ PriceList = Callable[[str, str], Tariff | None]
 
 _SPAN = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-(24:00|([01][0-9]|2[0-3]):([0-5][0-9]))")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_EAST = {"Asia/Shanghai": 480, "UTC": 0}
-"""Neither has summer time (China's last was in 1991)."""
 
 
 def unlisted(prefix: str, model: str) -> Tariff | None:
@@ -54,7 +54,7 @@ def _tariff(read: Read, path: Path, word: PriceWord, problems: Problems) -> Tari
     hours = tuple(
         _hours(read, (*path, "hours", index), other, currency, problems) for index, other in enumerate(word.hours)
     )
-    return Tariff(Price(word.input, word.output, word.cached_input, currency), hours, _EAST[word.zone])
+    return Tariff(Price(word.input, word.output, word.cached_input, currency), hours, EAST[word.zone])
 
 
 def _hours(read: Read, path: Path, word: HoursWord, currency: str, problems: Problems) -> Hours:
@@ -99,8 +99,9 @@ def completed(
     found = {name: dict(models) for name, models in known.items()}
     tiers = _cheapest(read)
     compared = {name for _, tier in tiers for name in tier.backends}
+    everything = read.document.usage is not None or bool(spenders(read))
     for name, word in read.document.backends.items():
-        if word.price is not None or (read.document.usage is None and name not in compared):
+        if word.price is not None or not (everything or name in compared):
             continue
         prefix = presets[word.preset].price_prefix
         lookups = {model: listed(prefix, model) if prefix else None for model in word.serves.values()}

@@ -20,6 +20,8 @@ def changes(old: Compiled, new: Compiled) -> tuple[str, ...]:
         found.append("usage changed")
     if old.telemetry != new.telemetry:
         found.append("telemetry changed")
+    if old.rates != new.rates:
+        found.append("rates changed")
     return tuple(found)
 
 

@@ -17,8 +17,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.core.money import Budget
 from gateway.errors import DocumentError
 from gateway.policy import keys, tree
+from gateway.policy.budgets import budget
 from gateway.policy.compiled import Key, Tenant
 from gateway.policy.diagnose import Problems
 from gateway.policy.kinds import NAME
@@ -102,11 +104,15 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Everybody who may ask, by the digest of his keys; made anew as a whole when anything changes."""
+    """Everybody who may ask, by the digest of his keys; made anew as a whole when anything changes.
+
+    `budgets` are those of tenants ("tenant:NAME") and of keys ("key:ID").
+    """
 
     accesses: Mapping[bytes, Access] = field(default_factory=dict, repr=False)
     revoked: frozenset[bytes] = field(default=frozenset(), repr=False)
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
 
 
 def read(fields: Fields, before: Roster = EMPTY) -> Roster:
@@ -183,9 +189,16 @@ def index(document: Iterable[Tenant], roster: Roster, names: Mapping[str, str]) 
         if issued.record.revoked is not None:
             revoked.add(issued.digest)
         elif owner is not None and issued.digest not in accesses:
-            key = Key(issued.id, issued.digest, issued.word.name, issued.word.expires)
+            word = issued.word
+            key = Key(issued.id, issued.digest, word.name, word.expires, budget(word.budget))
             accesses[issued.digest] = _access(owner, key)
-    return Index(accesses, frozenset(revoked - accesses.keys()), tenants)
+    return Index(accesses, frozenset(revoked - accesses.keys()), tenants, _budgets(accesses, tenants))
+
+
+def _budgets(accesses: Mapping[bytes, Access], tenants: Mapping[str, Tenant]) -> dict[str, Budget]:
+    found = {f"tenant:{name}": tenant.budget for name, tenant in tenants.items()}
+    found |= {f"key:{access.key.id}": access.key.budget for access in accesses.values()}
+    return {name: budget for name, budget in found.items() if budget is not None}
 
 
 def _access(tenant: Tenant, key: Key) -> Access:

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Struct, field
 
 from gateway.policy.kinds import about, amount, count, duration, limit, moment, name, positive, share, text
+from gateway.policy.schema_money import BudgetWord, PriceWord
 from gateway.policy.telling import TelemetryWord
 
 MOST_NAMED = 1000
@@ -41,43 +42,6 @@ class LimitsWord(Struct, frozen=True):
         Annotated[int, limit("By how many the requests started in one second may exceed those of the second before.")]
         | None
     ) = None
-
-
-class HoursWord(Struct, frozen=True):
-    """Another price at certain hours. The first one that holds wins."""
-
-    at: Annotated[
-        list[Annotated[str, text("from-to, such as 09:00-12:00")]],
-        about("From when to when; 22:00-06:00 crosses midnight and belongs to the day it begins on.", required=True),
-    ] = field(default_factory=list)
-    days: Annotated[
-        list[Annotated[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], about("a day of the week")]],
-        about("On which days of the week. Default: all."),
-    ] = field(default_factory=list)
-    not_on: Annotated[
-        list[Annotated[str, text("a date, such as 2026-10-01")]],
-        about("Days that do not count, such as public holidays."),
-    ] = field(default_factory=list)
-    input: Annotated[float, amount("Prompt tokens that were not in the cloud's cache.", required=True)] = 0.0
-    cached_input: (
-        Annotated[float, amount("Prompt tokens found in the cloud's cache. Default: like `input`.")] | None
-    ) = None
-    output: Annotated[float, amount("Answer tokens, reasoning included.", required=True)] = 0.0
-
-
-class PriceWord(Struct, frozen=True):
-    """Money per million tokens."""
-
-    input: Annotated[float, amount("Prompt tokens that were not in the cloud's cache.", required=True)] = 0.0
-    cached_input: (
-        Annotated[float, amount("Prompt tokens found in the cloud's cache. Default: like `input`.")] | None
-    ) = None
-    output: Annotated[float, amount("Answer tokens, reasoning included.", required=True)] = 0.0
-    currency: Annotated[str, name("Default: the document's `currency`.")] | None = None
-    hours: Annotated[list[HoursWord], about("Other prices at certain hours: peak and off-peak.")] = field(
-        default_factory=list
-    )
-    zone: Annotated[Literal["Asia/Shanghai", "UTC"], about("Whose clock the hours go by.")] = "Asia/Shanghai"
 
 
 class BackendWord(Struct, frozen=True):
@@ -305,13 +269,6 @@ class PolicyWord(Struct, frozen=True):
     cache: Annotated[CacheWord, about("Storing answers.")] | None = None
 
 
-class BudgetWord(Struct, frozen=True):
-    """Money that may be spent."""
-
-    amount: Annotated[float, amount("How much, in the document's `currency`.", required=True)] = 0.0
-    per: Annotated[Literal["hour", "day", "month"], about("In which time.")] = "month"
-
-
 class KeyWord(Struct, frozen=True):
     """One key of a tenant. A text in its place is `key` alone."""
 
@@ -325,6 +282,7 @@ class KeyWord(Struct, frozen=True):
         Annotated[float, moment("From when on it opens nothing: a date (its beginning, UTC), or a time with offset.")]
         | None
     ) = None
+    budget: Annotated[BudgetWord, about("What may be spent with it, within what the tenant may spend.")] | None = None
 
     def __repr__(self) -> str:
         return f"<key {self.name!r}>"
@@ -394,6 +352,10 @@ class Document(Struct, frozen=True):
         about("Who may ask. Without tenants only this machine may, with any key."),
     ] = field(default_factory=dict)
     currency: Annotated[str, name("The currency of prices and budgets.")] = "CNY"
+    rates: Annotated[
+        dict[Annotated[str, name("another currency")], Annotated[float, positive("in `currency`")]],
+        about("What one unit of another currency is worth in `currency`: budgets count prices in it by that."),
+    ] = field(default_factory=dict)
     server: Annotated[ServerWord, about("The gateway's own door.")] = field(default_factory=ServerWord)
     usage: Annotated[UsageWord, about("A record of every request: who, where, tokens, cost.")] | None = None
     telemetry: Annotated[TelemetryWord, about("Traces and the log.")] = field(default_factory=TelemetryWord)

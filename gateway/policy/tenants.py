@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from gateway.policy import keys
+from gateway.policy.budgets import budget
 from gateway.policy.checks import limits
 from gateway.policy.compiled import Key, Tenant
 from gateway.policy.diagnose import Path, Problems, nearest
@@ -49,6 +50,7 @@ def tenant(name: str, word: TenantWord, keys_: tuple[Key, ...], names: Mapping[s
         models=models,
         user_id=word.user_id or user_id(name),
         active=word.status == "active",
+        budget=budget(word.budget),
     )
 
 
@@ -72,7 +74,7 @@ def _key(read: Read, path: Path, word: KeyWord, owners: dict[bytes, Path], probl
         problems.error(read.at(*where), where, f"{whose} has the same key", hint)
         return None
     owners[digest] = where
-    return Key(keys.key_id(digest), digest, word.name, word.expires)
+    return Key(keys.key_id(digest), digest, word.name, word.expires, budget(word.budget))
 
 
 def _digest(read: Read, path: Path, key: str, problems: Problems) -> bytes | None:

@@ -105,6 +105,7 @@ class Sharer:
         # In force before it is told: the store gives away what a report says is free.
         self._apply(self._book.standings())
         if not reports:
+            await asyncio.sleep(TICK)  # no account has a limit: the book never says when to come again
             return
         self.reported += len(reports)
         try:

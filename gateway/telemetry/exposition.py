@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from gateway import __version__
+from gateway.core.money import MICRO, BudgetView
 from gateway.core.views import FleetView, TotalsView
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.recorder import SinkHealth
@@ -31,11 +32,19 @@ _BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 
 
 class _Snapshot(Collector):
-    def __init__(self, metrics: Metrics, fleet: FleetView, shared: Shared | None, sinks: Sequence[SinkHealth]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        fleet: FleetView,
+        shared: Shared | None,
+        sinks: Sequence[SinkHealth],
+        budgets: Sequence[BudgetView],
+    ) -> None:
         self._metrics = metrics
         self._fleet = fleet
         self._shared = shared
         self._sinks = sinks
+        self._budgets = budgets
 
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily(
@@ -71,6 +80,8 @@ class _Snapshot(Collector):
             yield from _shared_state(self._shared)
         if self._sinks:
             yield from _records(self._sinks)
+        if self._budgets:
+            yield from _money(self._budgets)
 
 
 def _waiting_tenants(fleet: FleetView) -> Metric:
@@ -144,6 +155,24 @@ def _pressures(fleet: FleetView) -> Iterable[Metric]:
     return pressure, rung, wait, oldest
 
 
+def _money(budgets: Sequence[BudgetView]) -> Iterable[Metric]:
+    """`budget` is tenant:NAME or key:ID. What was spent is everybody's, the others are this replica's own."""
+    amount = GaugeMetricFamily("spillgate_budget", "What may be spent in a period.", labels=["budget", "per"])
+    spent = GaugeMetricFamily("spillgate_budget_spent", "What was spent of it.", labels=["budget"])
+    reserved = GaugeMetricFamily("spillgate_budget_reserved", "What running requests may cost.", labels=["budget"])
+    refused = GaugeMetricFamily("spillgate_budget_refused", "Requests refused in this period.", labels=["budget"])
+    uncounted = GaugeMetricFamily(
+        "spillgate_budget_uncounted", "Attempts in this period without a known price.", labels=["budget"]
+    )
+    for view in budgets:
+        amount.add_metric([view.name, view.per], view.amount / MICRO)
+        spent.add_metric([view.name], view.spent / MICRO)
+        reserved.add_metric([view.name], view.reserved / MICRO)
+        refused.add_metric([view.name], view.refused)
+        uncounted.add_metric([view.name], view.uncounted)
+    return amount, spent, reserved, refused, uncounted
+
+
 def _accounts(fleet: FleetView) -> Iterable[Metric]:
     in_flight = GaugeMetricFamily("spillgate_in_flight", "Requests in flight.", labels=["account"])
     used = GaugeMetricFamily("spillgate_limit_used", "How much of a limit is used.", labels=["account", "limit"])
@@ -184,8 +213,14 @@ def _backends(fleet: FleetView) -> Iterable[Metric]:
     return breaker, spilled
 
 
-def expose(metrics: Metrics, fleet: FleetView, shared: Shared | None = None, sinks: Sequence[SinkHealth] = ()) -> bytes:
+def expose(
+    metrics: Metrics,
+    fleet: FleetView,
+    shared: Shared | None = None,
+    sinks: Sequence[SinkHealth] = (),
+    budgets: Sequence[BudgetView] = (),
+) -> bytes:
     """Prometheus text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, fleet, shared, sinks))
+    registry.register(_Snapshot(metrics, fleet, shared, sinks, budgets))
     return generate_latest(registry)

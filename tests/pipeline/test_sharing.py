@@ -66,6 +66,19 @@ def test_two_replicas_use_the_whole_limit_and_never_more(run: Run, house: Any) -
     run(scenario())
 
 
+def test_a_document_without_any_limit_leaves_the_gateway_in_peace(run: Run, house: Any) -> None:
+    async def scenario() -> None:
+        free = house({"one": MemoryUpstream(Script((1.0, WHOLE)))}, DOCUMENT.replace(", limits: {streams: 3}", ""))
+        store = MemoryStore(asyncio.get_running_loop().time, Terms())
+        sharing = Sharing(free.desk, free.live, store, replicas=2)
+        sharing.start()
+        assert (await free.ask())[0].status == 200
+        assert sharing.sharer.exchanges < 20
+        await sharing.aclose()
+
+    run(scenario())
+
+
 def test_one_busy_replica_gets_what_the_idle_one_does_not_need(run: Run, house: Any) -> None:
     async def scenario() -> None:
         pair = Pair(house)

@@ -149,11 +149,6 @@ def test_prices_in_two_currencies_are_not_compared(compile_text: Compile) -> Non
         ("{tiers:", "{hedge: {}, tiers:", "5:10: policies.only.hedge: has no effect: there is no second backend"),
         ("{tiers:", "{hedge: {}, retry: {attempts: 1}, tiers:", "has no effect: `retry.attempts` allows one attempt"),
         ("{tiers:", "{cache: {ttl: 10m}, tiers:", "5:10: policies.only.cache: understood, but not in effect"),
-        (
-            "models:",
-            "tenants: {a: {keys: ['${ACME_KEY}'], budget: {amount: 1}}}\nmodels:",
-            "1:38: tenants.a.budget: understood, but not in effect",
-        ),
         ("{tiers:", "{affinity: none, tiers:", ""),
         (
             "policies:",
