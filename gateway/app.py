@@ -31,6 +31,7 @@ from gateway.pipeline.authenticate import Authenticate
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.dispatch import Dispatch
 from gateway.pipeline.enrolment import Enrolment
+from gateway.pipeline.fairness import Fairness
 from gateway.pipeline.faults import outcome_name
 from gateway.pipeline.limit import Limit
 from gateway.pipeline.live import Live
@@ -44,6 +45,7 @@ from gateway.policy.reload import changes
 from gateway.service import Call, stack
 from gateway.settings import Settings
 from gateway.store.base import Store
+from gateway.store.fairness import Counters
 from gateway.store.registry import Registry
 from gateway.telemetry import environment
 from gateway.telemetry.journal import Journal
@@ -85,6 +87,7 @@ class Gateway:
         self.reload_error = ""
         self.sharing: Sharing | None = None
         self.enrolment: Enrolment | None = None
+        self.fairness: Fairness | None = None
         self.admin_port: int | None = None
         """the port of the admin's own listener, told by who opened it: /admin/v1 is there alone then, and no chat"""
         self._first = compiled
@@ -142,6 +145,8 @@ class Gateway:
                 self.desk, self.live, _store(self.settings.redis_url), replicas=self.settings.replicas
             )
             self.sharing.start()
+            self.fairness = Fairness(self.desk, _counters(self.settings.redis_url), self.sharing.replica)
+            self.fairness.start()
             self.enrolment = Enrolment(self.live, _registry(self.settings.redis_url), time.time)
             await self.enrolment.start()
         self.lag.start()
@@ -149,6 +154,8 @@ class Gateway:
         await receive()
         if self.enrolment is not None:
             await self.enrolment.aclose()
+        if self.fairness is not None:
+            await self.fairness.aclose()
         if self.sharing is not None:
             await self.sharing.aclose()
         self.lag.close()
@@ -228,6 +235,7 @@ class Gateway:
             "active": self.door.active,
             "tenants": asdict(self.enrolment.touch()) if self.enrolment else None,
             "shared_state": asdict(self.sharing.health()) if self.sharing else None,
+            "shared_counters": {"trouble": self.fairness.trouble} if self.fairness else None,
             "usage": [asdict(sink) for sink in self.recorder.health()],
             "traces": self.tracing.health(),
             "fleet": asdict(self.desk.dispatcher.snapshot(self.clock())),
@@ -250,6 +258,12 @@ def _store(url: str) -> Store:
     from gateway.store.redis import RedisStore
 
     return RedisStore(url)
+
+
+def _counters(url: str) -> Counters:
+    from gateway.store.fairness_redis import RedisCounters
+
+    return RedisCounters(url)
 
 
 def _stream(url: str, keep: int, name: str = "") -> Sink:
