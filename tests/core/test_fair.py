@@ -286,6 +286,8 @@ def test_a_band_can_be_put_on_another_scale_and_nothing_between_tenants_changes(
     assert band.shares["busy"].spent == 20 * 301
     world.go(dispatcher, 21.0, tenant="new")
     assert counter(dispatcher, "new") > band.clock - GRACE * 301
+    world.go(dispatcher, 22.5, tenant="new")
+    assert band.lately > 1e6 - GRACE * 301, "where the clock stood is moved too"
 
 
 def test_pools_are_named_by_their_accounts_so_that_replicas_mean_the_same_one() -> None:
