@@ -34,6 +34,7 @@ from gateway.pipeline.budgets import Budgets, told
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.dispatch import Dispatch
 from gateway.pipeline.enrolment import Enrolment
+from gateway.pipeline.fairness import Fairness
 from gateway.pipeline.faults import outcome_name
 from gateway.pipeline.limit import Limit
 from gateway.pipeline.live import Live
@@ -48,6 +49,7 @@ from gateway.policy.reload import changes
 from gateway.service import Call, Service, stack
 from gateway.settings import Settings
 from gateway.store.base import Store
+from gateway.store.fairness import Counters
 from gateway.store.purse import MemoryPurses, Purses
 from gateway.store.registry import Registry
 from gateway.telemetry import environment
@@ -95,6 +97,7 @@ class Gateway:
         self.reload_error = ""
         self.sharing: Sharing | None = None
         self.enrolment: Enrolment | None = None
+        self.fairness: Fairness | None = None
         self.admin_port: int | None = None
         """the port of the admin's own listener, told by who opened it: /admin/v1 is there alone then, and no chat"""
         self._first = compiled
@@ -155,6 +158,8 @@ class Gateway:
                 self.desk, self.live, _store(self.settings.redis_url), replicas=self.settings.replicas
             )
             self.sharing.start()
+            self.fairness = Fairness(self.desk, _counters(self.settings.redis_url), self.sharing.replica)
+            self.fairness.start()
             self.enrolment = Enrolment(self.live, _registry(self.settings.redis_url), time.time)
             await self.enrolment.start()
         self.lag.start()
@@ -166,9 +171,9 @@ class Gateway:
 
     async def _close(self, within: float) -> None:
         """Give back and write what there is, side by side: those who stop us may not wait for long."""
-        closing = [self.recorder.aclose(within), self.tracing.aclose(min(within, TRACES_CLOSING)), self.lookup.aclose()]
-        closing.append(self.purser.aclose())
-        closing += [part.aclose() for part in (self.enrolment, self.sharing) if part is not None]
+        parts = (self.purser, self.lookup, self.enrolment, self.fairness, self.sharing)
+        closing = [self.recorder.aclose(within), self.tracing.aclose(min(within, TRACES_CLOSING))]
+        closing += [part.aclose() for part in parts if part is not None]
         await asyncio.gather(*closing)
         self.lag.close()
         self.price_clock.close()
@@ -269,6 +274,7 @@ class Gateway:
             "active": self.door.active,
             "tenants": asdict(self.enrolment.touch()) if self.enrolment else None,
             "shared_state": asdict(self.sharing.health()) if self.sharing else None,
+            "shared_counters": {"trouble": self.fairness.trouble} if self.fairness else None,
             "usage": [asdict(sink) for sink in self.recorder.health()],
             "traces": self.tracing.health(),
             "budgets": [{"name": view.name, **told(view, self.live)} for view in self.purser.views()],
@@ -292,6 +298,12 @@ def _store(url: str) -> Store:
     from gateway.store.redis import RedisStore
 
     return RedisStore(url)
+
+
+def _counters(url: str) -> Counters:
+    from gateway.store.fairness_redis import RedisCounters
+
+    return RedisCounters(url)
 
 
 def _stream(url: str, keep: int, name: str = "") -> Sink:

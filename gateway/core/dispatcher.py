@@ -68,6 +68,7 @@ class Dispatcher:
     def __init__(self, plan: Plan, rng: Random) -> None:
         self._fleet = Fleet(plan)
         self._routes = self._fleet.routes
+        self.pools = self._fleet.pools  # the counters by account: other replicas should know them too
         self._rng = rng
         self._leases: dict[int, Ticket] = {}
         self._waiting: Waiting = Queue()

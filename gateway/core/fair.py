@@ -16,6 +16,9 @@ credited `FLOOR` of all that is dispatched meanwhile, and goes first when it has
 A *pool* is a set of accounts that policies tie together, directly or through others. Pools share no capacity, so
 counters of one say nothing in another: heavy use of one model's clouds does not cost a tenant his place at another's.
 
+Replicas share counters (`store.fairness`): then a counter and the clock stand where all of them have put them, a moment
+ago, plus what was charged here since.
+
 Rules
 - A counter only falls by what was charged to it before; without a lift it is the sum of what was charged and kept.
 - `waiting` counts move only in `core.lanes`.
@@ -23,7 +26,6 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gateway.core.nouns import Request, ServiceClass, Usage
@@ -46,26 +48,38 @@ CLASSES: tuple[ServiceClass, ...] = ("interactive", "standard", "batch")
 class Share:
     """One tenant in one band: `counter` in tokens per weight, `rate` is 1 / `weight`, `waiting` requests in the queue.
 
-    `given` is the part of the counter that is no service of ours: lifts, and what other replicas told.
+    `given` is the part of the counter that is no service of ours: lifts, and what other replicas told. `told` is how
+    much of `spent` they know; `lifted`: since they were told.
     """
 
-    __slots__ = ("band", "counter", "given", "rate", "tenant", "waiting", "weight")
+    __slots__ = ("band", "counter", "given", "lifted", "rate", "tenant", "told", "waiting", "weight")
 
     def __init__(self, tenant: str, band: Band) -> None:
         self.tenant = tenant
         self.band = band
         self.rate = self.weight = 1.0
-        self.counter = self.given = 0.0
+        self.counter = self.given = self.told = 0.0
+        self.lifted = False
         self.waiting = 0
 
     def __repr__(self) -> str:
         return f"<Share of {self.tenant} in {self.band.name}: {self.counter:.0f}>"
 
+    @property
+    def spent(self) -> float:
+        """What he was charged here since this share was made, in tokens per weight."""
+        return self.counter - self.given
+
     def lift(self, least: float) -> None:
         """Forget what was saved below `least`."""
         if self.counter < least:
-            self.given += least - self.counter
-            self.counter = least
+            self.adopt(least)
+            self.lifted = True
+
+    def adopt(self, counter: float) -> None:
+        """It stands there: that is no service of ours."""
+        self.given += counter - self.counter
+        self.counter = counter
 
     def charge(self, ticket: Ticket, now: float) -> None:
         """It is dispatched: charge the prompt and the expected answer. Who did not wait is lifted here."""
@@ -125,6 +139,15 @@ class Band:
         self._mark = self.clock
         self.turn = now + GRACE / 2
 
+    def shift(self, clock: float) -> None:
+        """Put the clock there, and with it all who stand by it: only differences mean anything."""
+        gap = clock - self.clock
+        for share in self.shares.values():
+            share.adopt(share.counter + gap)
+        self.clock = clock
+        self.lately += gap
+        self._mark += gap
+
     @property
     def least(self) -> float:
         """What nobody's counter is below who comes back."""
@@ -156,11 +179,15 @@ class Band:
 
 
 class Pool:
-    """The counters of all who compete for the same accounts. `waiting`: requests in the queue."""
+    """The counters of all who compete for the same accounts. `waiting`: requests in the queue.
 
-    __slots__ = ("_by_class", "bands", "waiting")
+    `name`: the accounts, by which other replicas know it.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_by_class", "bands", "name", "waiting")
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.bands = tuple(Band(name, rank, self) for rank, name in enumerate(CLASSES))
         self._by_class = {band.name: band for band in self.bands}
         self.waiting = 0
@@ -188,13 +215,5 @@ class Pool:
                 lower.owed = min(lower.owed + FLOOR * cost, MOST_OWED)
 
     def spent(self) -> dict[tuple[ServiceClass, str], float]:
-        """What each tenant was charged here since the start, in tokens per weight: what other replicas should know."""
-        return {(b.name, s.tenant): s.counter - s.given for b in self.bands for s in b.shares.values()}
-
-    def merge(self, elsewhere: Mapping[tuple[ServiceClass, str], float]) -> None:
-        """Add what tenants were charged at other replicas since the last time. Who is not known here is ignored."""
-        for (class_, tenant), tokens in elsewhere.items():
-            share = self._by_class[class_].shares.get(tenant)
-            if share is not None:
-                share.counter += tokens
-                share.given += tokens
+        """What each tenant was charged here, in tokens per weight. Who is forgotten takes it with him."""
+        return {(b.name, s.tenant): s.spent for b in self.bands for s in b.shares.values()}

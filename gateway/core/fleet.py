@@ -152,7 +152,7 @@ class Route:
 class Fleet:
     """Meters by account, standings by backend, routes by the name that apps ask for."""
 
-    __slots__ = ("_allowances", "_budgets", "_estimates", "_homes", "_pools", "meters", "plan", "routes", "standings")
+    __slots__ = ("_allowances", "_budgets", "_estimates", "_homes", "meters", "plan", "pools", "routes", "standings")
 
     def __init__(self, plan: Plan) -> None:
         self.meters: dict[str, Meter] = {}
@@ -162,7 +162,7 @@ class Fleet:
         self._allowances: dict[str, Allowance] = {}
         self._estimates: dict[str, Estimate] = {}
         self._homes: dict[str, Homes] = {}
-        self._pools: dict[str, Pool] = {}
+        self.pools: dict[str, Pool] = {}
         self.load(plan, 0.0)
 
     def __repr__(self) -> str:
@@ -252,11 +252,14 @@ class Fleet:
         for model in plan.models:
             tied = set().union(*(group[account] for account in _accounts(plan, model)))
             group.update(dict.fromkeys(tied, tied))
-        old, self._pools = self._pools, {}
+        old = dict(self.pools)
+        self.pools.clear()
         for tied in group.values():
-            if not tied <= self._pools.keys():
-                kept = [old[name] for name in sorted(tied) if name in old and old[name] not in self._pools.values()]
-                self._pools |= dict.fromkeys(tied, kept[0] if kept else Pool())
+            if not tied <= self.pools.keys():
+                kept = [old[name] for name in sorted(tied) if name in old and old[name] not in self.pools.values()]
+                pool = kept[0] if kept else Pool()
+                pool.name = ",".join(sorted(tied))
+                self.pools.update(dict.fromkeys(tied, pool))
 
     def _load_homes(self, plan: Plan) -> None:
         rules = {name: plan.policies[model.policy].affinity for name, model in plan.models.items()}
@@ -275,7 +278,7 @@ class Fleet:
             )
             tiers.append((tier, seats))
         allowance = self._allowances.get(policy.name)
-        pool = next((self._pools[account] for account in _accounts(plan, name)), None) or Pool()
+        pool = next((self.pools[account] for account in _accounts(plan, name)), None) or Pool()
         return Route(
             name, policy, tiers, self._budgets[policy.name], self._estimates[name], allowance, pool,
             self._homes.get(name),

@@ -258,13 +258,42 @@ def test_counters_are_kept_apart_where_no_capacity_is_shared(world: Any) -> None
     assert dispatcher._fleet.routes["y"].pool is not before
 
 
-def test_what_was_charged_here_can_be_read_and_what_was_elsewhere_added(world: Any) -> None:
+def test_what_was_charged_here_can_be_told_from_lifts_and_from_what_others_charged(world: Any) -> None:
     dispatcher = world.dispatcher(a=Limits(streams=9))
     pool = dispatcher._fleet.routes["m"].pool
     world.go(dispatcher)
     assert pool.spent() == {("standard", "t"): 301.0}
-    pool.merge({("standard", "t"): 1000.0, ("batch", "unknown"): 5.0})
-    assert counter(dispatcher) == 1301.0
-    assert pool.spent() == {("standard", "t"): 301.0}, "what others told is not told on"
+    share = pool.bands[1].shares["t"]
+    share.adopt(1301.0)
+    assert (counter(dispatcher), share.spent, share.lifted) == (1301.0, 301.0, False)
+    world.go(dispatcher, tenant="t")
     world.go(dispatcher, 100.0, tenant="late")
     assert pool.spent()["standard", "late"] == 301.0, "a lift is no service"
+    assert pool.bands[1].shares["late"].lifted
+
+
+def test_a_band_can_be_put_on_another_scale_and_nothing_between_tenants_changes(world: Any) -> None:
+    dispatcher = world.dispatcher(a=Limits(streams=1000))
+    for second in range(20):
+        world.go(dispatcher, float(second), tenant="busy")
+    world.go(dispatcher, 20.0, tenant="light")
+    band = dispatcher._fleet.routes["m"].pool.bands[1]
+    lead, behind, least = counter(dispatcher, "busy") - band.clock, counter(dispatcher, "light"), band.least
+    gap = 1e6 - band.clock
+    band.shift(1e6)
+    assert (band.clock, counter(dispatcher, "busy")) == (1e6, 1e6 + lead)
+    assert (counter(dispatcher, "light"), band.least) == (behind + gap, least + gap)
+    assert band.shares["busy"].spent == 20 * 301
+    world.go(dispatcher, 21.0, tenant="new")
+    assert counter(dispatcher, "new") > band.clock - GRACE * 301
+    world.go(dispatcher, 22.5, tenant="new")
+    assert band.lately > 1e6 - GRACE * 301, "where the clock stood is moved too"
+
+
+def test_pools_are_named_by_their_accounts_so_that_replicas_mean_the_same_one() -> None:
+    dispatcher = Dispatcher(two_models(tie=False), Random(1))
+    pools = dispatcher.pools
+    assert {name: pool.name for name, pool in pools.items()} == {"a": "a", "b": "b"}
+    dispatcher.apply(Reloaded(two_models(tie=True)), 1.0)
+    assert dispatcher.pools is pools
+    assert {name: pool.name for name, pool in pools.items()} == {"a": "a,b", "b": "a,b"}
