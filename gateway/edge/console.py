@@ -30,6 +30,7 @@ PARTS = {
     "console.js": "text/javascript; charset=utf-8",
     "charts.js": "text/javascript; charset=utf-8",
     "fleet.js": "text/javascript; charset=utf-8",
+    "requests.js": "text/javascript; charset=utf-8",
     "words.js": "text/javascript; charset=utf-8",
     "echarts.min.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",

@@ -126,6 +126,34 @@ def test_the_page_shows_what_metrics_say_under_load(page: Page, gateway: Gateway
         expect(page.locator(f"#{id_}")).to_have_attribute("aria-label", re.compile(r"\d"))
 
 
+def test_a_click_leads_to_the_waterfall_of_a_request(page: Page, gateway: Gateway) -> None:
+    for _ in range(3):
+        assert ask(gateway, max_tokens=4) == 200
+    assert ask(gateway, model="nothing") == 404
+    page.goto(f"{gateway.url}/console")
+    rows = page.locator("#requests tr")
+    expect(rows.filter(has_text="200").first).to_be_visible()
+    page.locator("#filter").fill("404")
+    expect(rows).to_have_count(1)
+    page.locator("#filter").fill("")
+    rows.filter(has_text="200").first.locator("button").click()
+    expect(page.locator("#one")).to_be_visible()
+    name = page.locator("#one-name").text_content()
+    told = httpx.get(f"{gateway.url}/traces/{name}").json()
+    names = page.locator("#spans .name").all_text_contents()
+    assert [found.split(" · ")[0] for found in names] == spans(told["root"])
+    assert Axe().run(page).violations_count == 0
+    page.keyboard.press("Escape")
+    expect(page.locator("#one")).not_to_be_visible()
+    page.locator("h1").click()
+    page.get_by_role("button", name="Slowest").click()
+    expect(rows.first).to_be_visible()
+
+
+def spans(span: dict[str, Any]) -> list[str]:
+    return [name for part in span.get("spans", []) for name in (part["name"], *spans(part))]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_it_is_usable_by_everybody(browser: Browser, gateway: Gateway, width: int, scheme: Any) -> None:

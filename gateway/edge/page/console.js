@@ -1,13 +1,16 @@
 // The page's clock: ask for the feed every second, turn counters into rates, draw.
 import { curves, flow, remember } from "/console/charts.js";
 import { figures, policies, queue, reservoirs } from "/console/fleet.js";
+import { begin, label as labelRequests, refresh } from "/console/requests.js";
 import { speak, spoken, t } from "/console/words.js";
 
 const EVERY = 1000;
+const LIST_EVERY = 3;
 const FLOW_SECONDS = 10;
 const by = (id) => document.getElementById(id);
 const recent = [];
 let paused = false;
+let turns = 0;
 let latest = null;
 let sent = { backends: {}, refused: 0 };
 
@@ -77,9 +80,14 @@ function show(id) {
   for (const name of ["board", "locked"]) by(name).hidden = name !== id;
 }
 
+function get(path) {
+  const key = sessionStorage.getItem("spillgate-key");
+  return fetch(path, { headers: key ? { authorization: `Bearer ${key}` } : {}, cache: "no-store" });
+}
+
 async function ask() {
   const key = sessionStorage.getItem("spillgate-key");
-  const answer = await fetch("/console/feed", { headers: key ? { authorization: `Bearer ${key}` } : {}, cache: "no-store" });
+  const answer = await get("/console/feed");
   if (answer.status === 401) {
     if (key) by("wrong").textContent = t("wrongKey");
     sessionStorage.removeItem("spillgate-key");
@@ -95,6 +103,7 @@ async function ask() {
   take(await answer.json());
   show("board");
   draw();
+  if (turns++ % LIST_EVERY === 0) await refresh();
 }
 
 async function tick() {
@@ -111,6 +120,7 @@ async function tick() {
 
 function label() {
   speak(spoken());
+  labelRequests();
   by("pause").textContent = paused ? t("resume") : t("pause");
   by("pause").setAttribute("aria-pressed", String(paused));
   by("language").textContent = t("other");
@@ -139,5 +149,6 @@ by("locked").addEventListener("submit", (event) => {
   show("");
 });
 
+begin(get);
 dress(localStorage.getItem("spillgate-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 tick();

@@ -16,6 +16,11 @@ const WORDS = {
     halfOpen: "breaker half-open", none: "none", arrivals: "arrivals", tier: "tier", refusedNode: "refused", running: "configuration",
     reloaded: "in force, no failed reload", when: "when", data: "Last values", replicas: "replicas", replica: "this replica",
     retries: "tried again elsewhere/s",
+    recent: "Recent requests", recentLegend: "What the gateway remembers. A request opens its waterfall and the decision behind it.",
+    filter: "Filter by id, tenant, model, backend, status", close: "Close", noneFound: "No such request is remembered.",
+    pick_last: "Last", pick_slow: "Slowest", pick_failed: "Failed", pick_spilled: "Spilled",
+    at: "at", request: "request", status: "status", tenant: "tenant", model: "model", backend: "backend", total: "total",
+    mostOfIt: "most of it", policyOf: "policy",
   },
   zh: {
     skip: "跳到数据", now: "当前", fleet: "算力水库", flow: "请求流向", queue: "排队情况",
@@ -33,6 +38,11 @@ const WORDS = {
     halfOpen: "熔断半开", none: "无", arrivals: "到达", tier: "层级", refusedNode: "被拒绝", running: "配置",
     reloaded: "生效中，无加载失败", when: "条件", data: "最新数值", replicas: "个副本", replica: "本副本",
     retries: "转移重试/秒",
+    recent: "最近的请求", recentLegend: "网关记得的请求。点击可查看瀑布图和决策记录。",
+    filter: "按编号、租户、模型、后端、状态筛选", close: "关闭", noneFound: "没有符合条件的请求。",
+    pick_last: "最新", pick_slow: "最慢", pick_failed: "失败", pick_spilled: "溢出",
+    at: "时间", request: "请求", status: "状态", tenant: "租户", model: "模型", backend: "后端", total: "总耗时",
+    mostOfIt: "主要耗时", policyOf: "策略",
   },
 };
 
