@@ -4,7 +4,14 @@ import { number, t } from "/console/words.js";
 
 const by = (id) => document.getElementById(id);
 const PICKS = ["last", "slow", "failed", "spilled"];
-const SHOWN = ["spillgate.outcome", "spillgate.connection", "spillgate.verdict", "spillgate.reason", "spillgate.tokens_per_second", "spillgate.longest_gap_seconds"];
+const SHOWN = {
+  "spillgate.outcome": (word) => word,
+  "spillgate.connection": (word) => `${t("connection")}: ${word}`,
+  "spillgate.verdict": (word) => word,
+  "spillgate.reason": (word) => word,
+  "spillgate.tokens_per_second": (value) => `${number(value, 1)} ${t("perSecond")}`,
+  "spillgate.longest_gap_seconds": (value) => `${t("longestGap")} ${seconds(value)}`,
+};
 let pick = "last";
 let found = [];
 let get = null;
@@ -87,7 +94,7 @@ function bar(span, depth, whole) {
   part.style.marginLeft = `${(100 * span.start) / whole}%`;
   part.style.width = `${Math.max(0.3, (100 * (span.end - span.start)) / whole)}%`;
   line.append(part);
-  const said = SHOWN.filter((word) => facts[word] != null).map((word) => facts[word]).join(", ");
+  const said = Object.entries(SHOWN).filter(([word]) => facts[word] != null).map(([word, say]) => say(facts[word])).join(", ");
   const entry = make("li", {}, make("span", { class: "name" }, name), make("span", { class: "time" }, seconds(span.end - span.start)), line);
   entry.style.paddingLeft = `${depth}rem`;
   if (said) entry.append(make("p", {}, said));

@@ -21,6 +21,7 @@ const WORDS = {
     pick_last: "Last", pick_slow: "Slowest", pick_failed: "Failed", pick_spilled: "Spilled",
     at: "at", request: "request", status: "status", tenant: "tenant", model: "model", backend: "backend", total: "total",
     mostOfIt: "most of it", policyOf: "policy",
+    connection: "connection", perSecond: "tokens/s", longestGap: "longest gap",
   },
   zh: {
     skip: "跳到数据", now: "当前", fleet: "算力水库", flow: "请求流向", queue: "排队情况",
@@ -43,6 +44,7 @@ const WORDS = {
     pick_last: "最新", pick_slow: "最慢", pick_failed: "失败", pick_spilled: "溢出",
     at: "时间", request: "请求", status: "状态", tenant: "租户", model: "模型", backend: "后端", total: "总耗时",
     mostOfIt: "主要耗时", policyOf: "策略",
+    connection: "连接", perSecond: "token/秒", longestGap: "最长间隔",
   },
 };
 
