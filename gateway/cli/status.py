@@ -111,6 +111,10 @@ def _show(status: dict[str, Any]) -> None:
             *(str(counts[name]) for name in ("served", "limited", "failed", "spilled_in")),
         )
     console.print(table)
+    if collector := status["traces"]["collector"]:
+        trouble = f", [red]{collector['trouble']}[/red]" if collector["trouble"] else ""
+        counts = f"{collector['exported']} exported, {collector['waiting']} waiting, {collector['dropped']} lost"
+        console.print(f"traces: {counts}{trouble}", highlight=False)
     for sink in status["usage"]:
         trouble = f", [red]{sink['trouble']}[/red]" if sink["trouble"] else ""
         counts = f"{sink['written']} written, {sink['waiting']} waiting, {sink['dropped']} lost"

@@ -231,7 +231,8 @@ def _candidate(candidate: Candidate, taken: str) -> str:
         state = "; ".join(candidate.why_not) + ("" if candidate.eligible else " (not eligible)")
     else:
         state = f"has room{score}"
-    return f"{candidate.backend} (tier {candidate.tier + 1}): {state}"
+    home = ", home" if candidate.home else ""
+    return f"{candidate.backend} (tier {candidate.tier + 1}): {state}{home}"
 
 
 def _attempt(story: Story, attempt: Attempt, places: Mapping[str, Place], outcome_name: OutcomeName) -> Span:

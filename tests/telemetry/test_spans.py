@@ -210,3 +210,11 @@ def test_of_an_address_only_host_and_port_are_told() -> None:
         "b": Place("vllm", "10.0.0.5", 8000),
         "c": Place("litellm"),
     }
+
+
+def test_the_home_of_a_conversation_is_marked(made: Made, tried: Tried) -> None:
+    call = made(reading=100.0, got=100.05, responded=102.0, attempts=[tried(1, 100.1, ended=102.0)])
+    home = Candidate("one", 0, True, True, (), (), 0.5, home=True)
+    call.decisions = (Decision(100.06, "go", "one", 1, "", 100.06, (home,)),)
+    about = tree(story(call), {}, outcome_name).spans[2].attributes
+    assert about["spillgate.candidates"] == ["one (tier 1): taken, score 0.500, home"]
