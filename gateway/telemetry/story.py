@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import inf
 
-from gateway.core.nouns import Abandoned, Beaten, Outcome, Served
+from gateway.core.nouns import Abandoned, Beaten, Outcome, Rejected, Served
 from gateway.service import Attempt, Call, Context, Decision
 
 OutcomeName = Callable[[Outcome | None], str]
 _LONGEST_NAME = 128
-_FINE = (Served, Beaten, Abandoned)
+_FINE = (Served, Beaten, Abandoned, Rejected)
 SLOW_ALL = 4.0
 """A plain answer is slow after so many times what a stream's first token may take: it has to be whole."""
 

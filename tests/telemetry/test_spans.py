@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.explain import Candidate
-from gateway.core.nouns import Abandoned, Beaten, Failed, Limited, Outcome, Served, Usage
+from gateway.core.nouns import Abandoned, Beaten, Failed, Limited, Outcome, Rejected, Served, Usage
 from gateway.pipeline.faults import outcome_name
 from gateway.pipeline.observe import overhead
 from gateway.policy.compiled import Connection
@@ -158,6 +158,7 @@ def test_who_takes_it_and_who_else_had_room_have_scores(made: Made, tried: Tried
 OUTCOMES: list[tuple[Outcome, int, tuple[str, ...]]] = [
     (Served(), 0, ()),
     (Abandoned(), 0, ()),
+    (Rejected("invalid"), 0, ()),
     (Served(), 1, ("spilled",)),
     (Failed("stall", retryable=False), 0, ("failed",)),
     (Limited("rpm"), 1, ("failed", "spilled")),
