@@ -111,7 +111,7 @@ def _show(status: dict[str, Any]) -> None:
             *(str(counts[name]) for name in ("served", "limited", "failed", "spilled_in")),
         )
     console.print(table)
-    if collector := status["traces"]["collector"]:
+    if collector := status.get("traces", {}).get("collector"):
         trouble = f", [red]{collector['trouble']}[/red]" if collector["trouble"] else ""
         counts = f"{collector['exported']} exported, {collector['waiting']} waiting, {collector['dropped']} lost"
         console.print(f"traces: {counts}{trouble}", highlight=False)
