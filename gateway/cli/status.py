@@ -120,7 +120,7 @@ def _show(status: dict[str, Any]) -> None:
         counts = f"{sink['written']} written, {sink['waiting']} waiting, {sink['dropped']} lost"
         console.print(f"usage records to the {sink['name']}: {counts}{trouble}", highlight=False)
 
-    for budget in status["budgets"]:
+    for budget in status.get("budgets", ()):
         colour = {"open": "default", "warning": "yellow", "spent": "red"}[budget["state"]]
         spent = f"[{colour}]{budget['spent']} of {budget['amount']} {budget['currency']}[/{colour}]"
         counts = f"{budget['left']} left, renews at {budget['renews_at']}, {budget['refused']} refused"

@@ -20,7 +20,8 @@ class Story:
 
     __slots__ = (
         "asked", "attempts", "class_", "context", "decisions", "dispatched", "ended", "got", "id", "kept", "key",
-        "model", "policy", "queued", "reading", "received", "responded", "status", "stream", "tenant", "waits",
+        "model", "offered", "policy", "queued", "reading", "received", "responded", "status", "stream", "tenant",
+        "waits",
     )  # fmt: skip
 
     def __init__(self, call: Call, tenant: str, class_: str) -> None:
@@ -37,6 +38,7 @@ class Story:
         self.received = call.received
         self.reading = call.reading
         self.got = call.got
+        self.offered = call.offered
         self.queued = call.queued
         self.waits = call.waits
         self.responded = call.responded or call.ended

@@ -123,6 +123,17 @@ def test_a_request_that_never_got_through_the_door(made: Made) -> None:
     ]  # fmt: skip
 
 
+def test_what_was_refused_before_it_was_offered_was_not_let_in(made: Made) -> None:
+    call = made(reading=100.1, got=100.2, responded=100.5, ended=100.6, status=429)
+    call.request = None
+    found = tree(story(call), {}, outcome_name)
+    assert names(found) == ["authenticate", "read request", "admit", "deliver"]
+    call.request, call.offered = made().request, 100.4
+    found = tree(story(call), {}, outcome_name)
+    assert names(found) == ["authenticate", "read request", "admit", "route", "deliver"]
+    assert found.spans[2].end - found.spans[2].start == pytest.approx(0.2)
+
+
 def candidate(name: str, tier: int, *why: str, eligible: bool = True, score: float = 0.5) -> Candidate:
     return Candidate(name, tier, eligible, not why, why, (), score)
 
