@@ -121,6 +121,7 @@ class Call:
         "key",
         "max_wait",
         "model",
+        "offered",
         "on_end",
         "policy",
         "queued",
@@ -168,6 +169,8 @@ class Call:
         self.reading = 0.0
         self.got = 0.0
         """when its body was asked for, and when it was there"""
+        self.offered = 0.0
+        """when it was first offered to the dispatcher: known, understood, and within its tenant's limits"""
         self.context: Context | None = None
         self.decisions: tuple[Decision, ...] = ()
         """why it went where it went, as far as that was looked at"""

@@ -111,12 +111,16 @@ def _show(status: dict[str, Any]) -> None:
             *(str(counts[name]) for name in ("served", "limited", "failed", "spilled_in")),
         )
     console.print(table)
+    if collector := status.get("traces", {}).get("collector"):
+        trouble = f", [red]{collector['trouble']}[/red]" if collector["trouble"] else ""
+        counts = f"{collector['exported']} exported, {collector['waiting']} waiting, {collector['dropped']} lost"
+        console.print(f"traces: {counts}{trouble}", highlight=False)
     for sink in status["usage"]:
         trouble = f", [red]{sink['trouble']}[/red]" if sink["trouble"] else ""
         counts = f"{sink['written']} written, {sink['waiting']} waiting, {sink['dropped']} lost"
         console.print(f"usage records to the {sink['name']}: {counts}{trouble}", highlight=False)
 
-    for budget in status["budgets"]:
+    for budget in status.get("budgets", ()):
         colour = {"open": "default", "warning": "yellow", "spent": "red"}[budget["state"]]
         spent = f"[{colour}]{budget['spent']} of {budget['amount']} {budget['currency']}[/{colour}]"
         counts = f"{budget['left']} left, renews at {budget['renews_at']}, {budget['refused']} refused"

@@ -69,6 +69,7 @@ class Dispatch:
 
     async def __call__(self, call: Call) -> Response:
         call.request = request = self._request(call)
+        call.offered = self._desk.clock()
         self._begin(call)
         return await self._serve(call, self._desk.offer(request))
 

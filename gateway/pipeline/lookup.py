@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -36,8 +37,7 @@ class Lookup:
         found = self._tracing.find(name)
         if found is not None:
             return found
-        async for line in self._shared(name.encode()):
-            told = _decode(line)
+        async for told in self._shared(name.encode()):
             if name in {told.id, told.trace}:
                 return told
         return None
@@ -48,8 +48,7 @@ class Lookup:
         since = _written(self._wall() - WITHIN)
         mark = f'"{pick}"'.encode() if pick not in {"last", "slow"} else b""
         more = 0
-        async for line in self._shared(mark):
-            told = _decode(line)
+        async for told in self._shared(mark):
             if pick == "slow" and told.at < since:
                 break
             if not mark or pick in told.kept:
@@ -66,8 +65,8 @@ class Lookup:
         if self._stream is not None:
             await self._stream.aclose()
 
-    async def _shared(self, mark: bytes) -> AsyncIterator[bytes]:
-        """What all replicas left, the last first, as far as it says `mark`."""
+    async def _shared(self, mark: bytes) -> AsyncIterator[Told]:
+        """What all replicas left, the last first, as far as it says `mark` and we understand it: they may be newer."""
         self.trouble = ""
         if not self._url:
             return
@@ -78,7 +77,8 @@ class Lookup:
         try:
             async for line in self._stream.newest():
                 if mark in line:
-                    yield line
+                    with suppress(msgspec.MsgspecError):
+                        yield _decode(line)
         except StoreDown as error:
             self.trouble = str(error)
 

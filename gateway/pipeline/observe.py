@@ -82,8 +82,8 @@ _TIMING = b"read;dur=%.2f, queue;dur=%.2f, upstream;dur=%.2f, gateway;dur=%.2f, 
 
 
 def _trace(call: Call) -> bytes:
-    """The trace's name, as browsers and load testers read it."""
+    """The name of a trace that is sampled, as browsers and load testers read it."""
     context = call.context
-    if context is None:
+    if context is None or not context.sampled:
         return b""
-    return b', traceparent;desc="%b"' % traceparent.written(context.trace, context.span, context.sampled).encode()
+    return b', traceparent;desc="%b"' % traceparent.written(context.trace, context.span, True).encode()

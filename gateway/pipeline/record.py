@@ -97,14 +97,16 @@ class _Told:
     def __init__(self, call: Call, body: Body) -> None:
         self._call = call
         self._body = body
+        self._pieces: AsyncIterator[bytes]
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._pieces()
+        self._pieces = aiter(self._body)
+        return self
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        async for block in self._body:
-            before, mark, rest = block.rpartition(DONE)
-            yield before + self._chunk() + mark + rest if mark else block
+    async def __anext__(self) -> bytes:
+        block = await anext(self._pieces)
+        before, mark, rest = block.rpartition(DONE)
+        return before + self._chunk() + mark + rest if mark else block
 
     def _chunk(self) -> bytes:
         told = {

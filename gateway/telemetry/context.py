@@ -16,11 +16,12 @@ def begin(call: Call, sample: float, chance: Random) -> Context:
     A caller's decision to sample holds; otherwise it is by the trace's id, as `TraceIdRatioBased` of OpenTelemetry
     decides, so that all replicas agree.
     """
-    span = chance.getrandbits(64) or 1
+    bits = chance.getrandbits(192)
+    span = bits & _LOW or 1
     header = call.headers.get(b"traceparent") if call.caller is not None else None
     given = traceparent.parse(header) if header else None
     if given is None:
-        trace = chance.getrandbits(128) or 1
+        trace = bits >> 64 or 1
         return Context(trace, span, sampled=(trace & _LOW) < sample * (_LOW + 1))
     state = traceparent.state(call.headers.get(b"tracestate", b""))
     return Context(given[0], span, given[1], sampled=given[2], state=state)

@@ -3,6 +3,7 @@
 POST /v1/chat/completions
 ├── authenticate            until the body was asked for
 ├── read request            until it was there
+├── admit                   its model, its tenant's limits and budget
 ├── route                   deciding, with what stood for and against every backend
 ├── wait in queue
 ├── chat MODEL              one attempt on one cloud; a hedge runs beside another
@@ -161,6 +162,10 @@ def _phases(story: Story, places: Mapping[str, Place], outcome_name: OutcomeName
     yield Span("authenticate", 0.0, (story.reading or cursor) - zero)
     if story.reading:
         yield Span("read request", story.reading - zero, cursor - zero)
+    admitted = story.offered or (cursor if story.dispatched else story.responded)
+    if admitted > cursor:
+        yield Span("admit", cursor - zero, admitted - zero)
+        cursor = admitted
     decisions = list(story.decisions)
     for start, what in _steps(story):
         if start > cursor or any(decision.at <= start for decision in decisions):
@@ -231,7 +236,8 @@ def _candidate(candidate: Candidate, taken: str) -> str:
         state = "; ".join(candidate.why_not) + ("" if candidate.eligible else " (not eligible)")
     else:
         state = f"has room{score}"
-    return f"{candidate.backend} (tier {candidate.tier + 1}): {state}"
+    home = ", home" if candidate.home else ""
+    return f"{candidate.backend} (tier {candidate.tier + 1}): {state}{home}"
 
 
 def _attempt(story: Story, attempt: Attempt, places: Mapping[str, Place], outcome_name: OutcomeName) -> Span:

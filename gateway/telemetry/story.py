@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import inf
 
-from gateway.core.nouns import Abandoned, Beaten, Outcome, Served
+from gateway.core.nouns import Abandoned, Beaten, Outcome, Rejected, Served
 from gateway.service import Attempt, Call, Context, Decision
 
 OutcomeName = Callable[[Outcome | None], str]
 _LONGEST_NAME = 128
-_FINE = (Served, Beaten, Abandoned)
+_FINE = (Served, Beaten, Abandoned, Rejected)
 SLOW_ALL = 4.0
 """A plain answer is slow after so many times what a stream's first token may take: it has to be whole."""
 
@@ -20,7 +20,8 @@ class Story:
 
     __slots__ = (
         "asked", "attempts", "class_", "context", "decisions", "dispatched", "ended", "got", "id", "kept", "key",
-        "model", "policy", "queued", "reading", "received", "responded", "status", "stream", "tenant", "waits",
+        "model", "offered", "policy", "queued", "reading", "received", "responded", "status", "stream", "tenant",
+        "waits",
     )  # fmt: skip
 
     def __init__(self, call: Call, tenant: str, class_: str) -> None:
@@ -37,6 +38,7 @@ class Story:
         self.received = call.received
         self.reading = call.reading
         self.got = call.got
+        self.offered = call.offered
         self.queued = call.queued
         self.waits = call.waits
         self.responded = call.responded or call.ended

@@ -35,6 +35,7 @@ MOST_WAITING = 5000
 SAMPLE = 0.1
 CLOSING = 2.0
 """Seconds; a trace is not worth more of a restart."""
+_WHERE = {"traces": "stream of traces", "lines": "standard output"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -214,7 +215,7 @@ class Tracing:
         if make is None and old is not None:
             self._retire(self._feeds.pop(name).aclose(CLOSING))
         elif make is not None and old is None:
-            self._feeds[name] = Feed(name, make(), self._clock, name)
+            self._feeds[name] = Feed(_WHERE[name], make(), self._clock, name)
 
     def _retire(self, closing: Any) -> None:
         task = asyncio.get_running_loop().create_task(closing)

@@ -63,7 +63,7 @@ def test_a_request_of_another_replica_is_found_by_either_id(url: str) -> None:
             assert found.id == "req-2"
         assert await lookup.find("req-") is None
 
-    go(url, scenario, *SHARED)
+    go(url, scenario, *SHARED, b'{"id":["of another version, req-2"]}')
 
 
 def test_requests_of_all_replicas_are_picked_together(url: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -139,7 +141,12 @@ def test_a_collector_that_refuses_is_said_once_and_the_traces_counted(
     assert len(ours) == 1
 
 
-def test_nothing_is_imported_and_no_thread_started_before_the_first_trace() -> None:
+def test_the_sdk_is_not_imported_on_the_way_to_the_first_answer() -> None:
+    look = "import sys, gateway.cli.serve; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
+
+
+def test_no_thread_is_started_before_the_first_trace() -> None:
     async def scenario() -> None:
         sending = sender("http://127.0.0.1:1")
         assert sending._thread is None

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.explain import Candidate
-from gateway.core.nouns import Abandoned, Beaten, Failed, Limited, Outcome, Served, Usage
+from gateway.core.nouns import Abandoned, Beaten, Failed, Limited, Outcome, Rejected, Served, Usage
 from gateway.pipeline.faults import outcome_name
 from gateway.pipeline.observe import overhead
 from gateway.policy.compiled import Connection
@@ -123,6 +123,17 @@ def test_a_request_that_never_got_through_the_door(made: Made) -> None:
     ]  # fmt: skip
 
 
+def test_what_was_refused_before_it_was_offered_was_not_let_in(made: Made) -> None:
+    call = made(reading=100.1, got=100.2, responded=100.5, ended=100.6, status=429)
+    call.request = None
+    found = tree(story(call), {}, outcome_name)
+    assert names(found) == ["authenticate", "read request", "admit", "deliver"]
+    call.request, call.offered = made().request, 100.4
+    found = tree(story(call), {}, outcome_name)
+    assert names(found) == ["authenticate", "read request", "admit", "route", "deliver"]
+    assert found.spans[2].end - found.spans[2].start == pytest.approx(0.2)
+
+
 def candidate(name: str, tier: int, *why: str, eligible: bool = True, score: float = 0.5) -> Candidate:
     return Candidate(name, tier, eligible, not why, why, (), score)
 
@@ -158,6 +169,7 @@ def test_who_takes_it_and_who_else_had_room_have_scores(made: Made, tried: Tried
 OUTCOMES: list[tuple[Outcome, int, tuple[str, ...]]] = [
     (Served(), 0, ()),
     (Abandoned(), 0, ()),
+    (Rejected("invalid"), 0, ()),
     (Served(), 1, ("spilled",)),
     (Failed("stall", retryable=False), 0, ("failed",)),
     (Limited("rpm"), 1, ("failed", "spilled")),
@@ -210,3 +222,11 @@ def test_of_an_address_only_host_and_port_are_told() -> None:
         "b": Place("vllm", "10.0.0.5", 8000),
         "c": Place("litellm"),
     }
+
+
+def test_the_home_of_a_conversation_is_marked(made: Made, tried: Tried) -> None:
+    call = made(reading=100.0, got=100.05, responded=102.0, attempts=[tried(1, 100.1, ended=102.0)])
+    home = Candidate("one", 0, True, True, (), (), 0.5, home=True)
+    call.decisions = (Decision(100.06, "go", "one", 1, "", 100.06, (home,)),)
+    about = tree(story(call), {}, outcome_name).spans[2].attributes
+    assert about["spillgate.candidates"] == ["one (tier 1): taken, score 0.500, home"]
