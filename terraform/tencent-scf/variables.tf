@@ -71,7 +71,7 @@ variable "secrets" {
   }
 
   validation {
-    condition     = length(setintersection(nonsensitive(keys(var.secrets)), concat(keys(var.environment), ["PORT", "HOST", "REDIS_URL", "SPILLGATE_CONFIG", "SPILLGATE_REPLICAS", "SPILLGATE_ADMIN_KEY"]))) == 0
+    condition     = length(setintersection(nonsensitive(keys(var.secrets)), concat(keys(var.environment), ["PORT", "HOST", "REDIS_URL", "SPILLGATE_CONFIG", "SPILLGATE_REPLICAS", "SPILLGATE_ADMIN_KEY", "SPILLGATE_WORKERS"]))) == 0
     error_message = "A secret has the name of something else: of environment, or of what this module sets itself."
   }
 }
@@ -87,8 +87,8 @@ variable "environment" {
   }
 
   validation {
-    condition     = length(setintersection(keys(var.environment), ["PORT", "HOST", "REDIS_URL", "SPILLGATE_CONFIG", "SPILLGATE_REPLICAS", "SPILLGATE_ADMIN_KEY"])) == 0
-    error_message = "PORT, HOST, REDIS_URL, SPILLGATE_CONFIG, SPILLGATE_REPLICAS and SPILLGATE_ADMIN_KEY are set by this module: use its variables."
+    condition     = length(setintersection(keys(var.environment), ["PORT", "HOST", "REDIS_URL", "SPILLGATE_CONFIG", "SPILLGATE_REPLICAS", "SPILLGATE_ADMIN_KEY", "SPILLGATE_WORKERS"])) == 0
+    error_message = "PORT, HOST, REDIS_URL, SPILLGATE_CONFIG, SPILLGATE_REPLICAS and SPILLGATE_ADMIN_KEY are set by this module: use its variables. Instances are what is counted, so there is no SPILLGATE_WORKERS."
   }
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.cli import document
 from gateway.policy.load import load, load_text
 from gateway.settings import read
 from gateway.upstream import presets
@@ -94,17 +95,13 @@ def test_platforms_have_one_interface(name: str) -> None:
         assert {**ours} == {**theirs}, f"{variable} is not the same everywhere"
 
 
-# Words of `serve` that come with the container image.
-BEING_ADDED = {"SPILLGATE_CONFIG", "SPILLGATE_DRAIN_NOTICE", "SPILLGATE_DRAIN_SECONDS"}
-
-
 @pytest.mark.parametrize("name", PLATFORMS)
 def test_modules_set_the_words_that_the_gateway_reads(name: str) -> None:
     text = (hcl.ROOT / name / "main.tf").read_text()
     words = {"HOST", "PORT", "REDIS_URL", "SPILLGATE_CONFIG", "SPILLGATE_REPLICAS", "SPILLGATE_ADMIN_KEY"}
     assert words | {"SPILLGATE_LOG"} <= set(re.findall(r"\b(HOST|PORT|REDIS_URL|SPILLGATE_[A-Z_]+)\b(?=\s+=)", text))
     told = {path.read_text() for path in (hcl.ROOT.parent / "gateway").rglob("*.py")}
-    for word in set(re.findall(r"\bSPILLGATE_[A-Z_]+\b", text)) - BEING_ADDED:
+    for word in set(re.findall(r"\bSPILLGATE_[A-Z_]+\b", text)):
         assert any(word in source for source in told), f"the gateway reads no {word}"
     settings = read({"HOST": "0.0.0.0", "PORT": "9000", "REDIS_URL": "redis://h", "SPILLGATE_REPLICAS": "11"})
     assert (settings.host, settings.port, settings.redis_url, settings.replicas) == ("0.0.0.0", 9000, "redis://h", 11)
@@ -126,6 +123,19 @@ def test_the_autoscaler_s_metrics_exist() -> None:
     named = set(re.findall(r"spillgate_(?:in_flight|waiting)\b", (hcl.ROOT / "kubernetes" / "outputs.tf").read_text()))
     assert named == {"spillgate_in_flight", "spillgate_waiting"}
     assert all(f'"{metric}"' in telemetry for metric in named)
+
+
+def test_the_gateway_takes_a_document_on_one_line_for_text_and_a_place_for_a_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("ARK_API_KEY", "DEEPSEEK_API_KEY", "ACME_KEY"):
+        monkeypatch.setenv(name, f"sk-made-up-{name.lower()}")
+    text = (hcl.ROOT / "examples" / "alicloud-fc" / "policy.yaml").read_text()
+    (tmp_path / "policy.yaml").write_text(text)
+    for word, files in ((json.dumps(yaml.safe_load(text)), ()), (str(tmp_path), (tmp_path / "policy.yaml",))):
+        monkeypatch.setenv("SPILLGATE_CONFIG", word)
+        assert document.files(None) == files
+        assert set(document.read(None).plan.models) == {"deepseek-r2"}
 
 
 DOCUMENTS = [p for p in sorted(hcl.ROOT.parent.glob("policies/*.yaml")) if not p.name.startswith("clouds")]

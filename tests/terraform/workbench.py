@@ -16,19 +16,15 @@ from typing import Any
 from tests.terraform import hcl
 
 NEEDED = (1, 9)
-_TOOLS = ("terraform", "tofu")
 
 
 def find() -> tuple[str, str] | None:
-    """Path and version of a Terraform that is new enough (1.9), or of OpenTofu; None when there is none."""
-    for tool in _TOOLS:
-        if (path := shutil.which(tool)) is None:
-            continue
-        said = subprocess.run([path, "version"], capture_output=True, text=True, check=False).stdout
-        found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
-        if found and (int(found[1]), int(found[2])) >= NEEDED:
-            return path, found[0]
-    return None
+    """Path and version of a Terraform that is new enough (1.9); None when there is none."""
+    if (path := shutil.which("terraform")) is None:
+        return None
+    said = subprocess.run([path, "version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
+    return (path, found[0]) if found and (int(found[1]), int(found[2])) >= NEEDED else None
 
 
 @dataclass(frozen=True, slots=True)
