@@ -8,8 +8,8 @@ and each would let another tenant starve. A share that was lifted says where it 
 Told of are those who wait and those who were charged: nobody else's counter decides anything here. Who comes back, or
 comes here for the first time, is lifted when it is known where the clock stands (see `core.fair`).
 
-Nothing is lost but the moment when the store is: an empty one takes over the counters of the first replicas that speak,
-since all stand alike. While it is away each replica counts by itself; who was out of touch for longer than `GRACE`
+A store that is emptied costs a tick at most: it takes over the counters of the first replicas that speak, since all
+stand alike. While it is away each replica counts by itself; who was out of touch for longer than `GRACE`
 *joins* again, as a newcomer does: its counters are moved to the store's scale, its clock to the store's, and what was
 charged meanwhile stays its own affair. The *epoch* names the scale.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -204,6 +206,21 @@ def test_a_server_that_is_away_or_answers_nonsense_says_so_and_hides_the_passwor
         server.say("SET", key_of("odd"), "x")
         with pytest.raises(StoreDown, match="WRONGTYPE"):
             await redis.exchange([telling(word("t", 0.0, 1.0), pool="odd")])
+        await redis.aclose()
+
+    asyncio.run(body())
+
+
+def test_the_commands_that_the_readme_lists_are_enough(server: Redis) -> None:
+    listed = re.search(r"A Redis user of ours needs `([^`]+)`", (Path(__file__).parents[2] / "README.md").read_text())
+    assert listed is not None
+
+    async def body() -> None:
+        server.say("ACL SETUSER ours reset on >secret", listed[1])
+        redis = RedisCounters(server.url.replace("//", "//ours:secret@"), timeout=5.0)
+        for seq in (1, 2):
+            told = await say(redis, telling(word("t", 0.0, 1.0), pool="listed", seq=seq))
+        assert told.counters == (2.0,)
         await redis.aclose()
 
     asyncio.run(body())

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.fair import GRACE, SAVED, Pool, Share
 from gateway.core.nouns import Request
@@ -270,3 +272,59 @@ def test_a_pool_that_a_reload_replaces_begins_anew(pair: tuple[Replica, Replica]
     one.charge("t", 4.0)
     (said,) = one.tell()
     assert (said.pool, [word.spent for word in said.words]) == ("ark,own", [4.0])
+
+
+TENANTS = ("a", "b", "c")
+Deed = tuple[str, int, str, int]
+
+
+def deeds(*kinds: str) -> st.SearchStrategy[list[Deed]]:
+    deed = st.tuples(st.sampled_from(kinds), st.integers(0, 2), st.sampled_from(TENANTS), st.integers(1, 50_000))
+    return st.lists(deed, max_size=40)
+
+
+def lived(story: list[Deed]) -> list[Replica]:
+    """Three replicas, to whom all that happens; then calm, until everybody has heard everything."""
+    store = MemoryCounters()
+    replicas = [Replica(name, store) for name in ("one", "two", "three")]
+    for replica in replicas:
+        replica.wait(*TENANTS)
+        replica.talk()
+        replica.talk()
+    for kind, number, tenant, tokens in story:
+        replica = replicas[number]
+        if kind == "charge":
+            replica.share(tenant).counter += tokens
+            replica.band.clock = max(replica.band.clock, replica[tenant] - tokens)
+        elif kind == "lift":
+            replica.share(tenant).lift(replica.band.clock + tokens)
+        elif kind == "talk":
+            replica.talk()
+        elif kind == "deaf":
+            asyncio.run(store.exchange(replica.tell()))
+            replica.book.failed(replica.now)
+        elif kind == "away":
+            replica.tell()
+            replica.book.failed(replica.now)
+        elif kind == "later":
+            replica.now += tokens / 10_000
+        else:
+            store.lose()
+    for replica in replicas * 4:
+        replica.talk()
+    return replicas
+
+
+@given(story=deeds("charge", "charge", "talk", "deaf", "away"))
+def test_every_token_counts_once_at_every_replica_whatever_is_lost_on_the_way(story: list[Deed]) -> None:
+    charged = {name: sum(d[3] for d in story if d[0] == "charge" and d[2] == name) for name in TENANTS}
+    for replica in lived(story):
+        assert {name: replica[name] for name in TENANTS} == charged
+
+
+@given(story=deeds("charge", "charge", "lift", "talk", "deaf", "away", "later", "lose"))
+def test_after_whatever_has_happened_all_replicas_stand_alike(story: list[Deed]) -> None:
+    one, *others = lived(story)
+    for other in others:
+        assert {n: other[n] for n in TENANTS} == pytest.approx({n: one[n] for n in TENANTS})
+        assert other.band.clock == pytest.approx(one.band.clock)
