@@ -6,6 +6,7 @@ The order of the filters is written here, once:
     authenticate  before anything is read: a stranger cannot make us buffer, parse or queue
     understand    before limit: a limit needs to know the model, the size of the prompt, and what is given up
     limit         before dispatch: a tenant over its limit never takes a place in the queue
+    cache         after limit: a hit is a request, though no tokens; before dispatch: what is kept takes no place
     budgets       after limit, and next to what costs money: what is answered before it costs none
     dispatch      the endpoint: where the request goes, and what next if it cannot
 """
@@ -31,6 +32,8 @@ from gateway.edge.routes import Inside, build
 from gateway.errors import DocumentError, Draining
 from gateway.pipeline.authenticate import Authenticate
 from gateway.pipeline.budgets import Budgets, told
+from gateway.pipeline.cache import Cache
+from gateway.pipeline.crossing import Crossing
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.dispatch import Dispatch
 from gateway.pipeline.enrolment import Enrolment
@@ -48,6 +51,7 @@ from gateway.policy.compiled import Compiled, Connection, UsageRules
 from gateway.policy.reload import changes
 from gateway.service import Call, Service, stack
 from gateway.settings import Settings
+from gateway.store.answers import Answers, MemoryAnswers
 from gateway.store.base import Store
 from gateway.store.fairness import Counters
 from gateway.store.purse import MemoryPurses, Purses
@@ -101,11 +105,13 @@ class Gateway:
         self.admin_port: int | None = None
         """the port of the admin's own listener, told by who opened it: /admin/v1 is there alone then, and no chat"""
         self._first = compiled
+        self.cache = Cache(self.live, self.clock, time.time, MemoryAnswers(time.time))
         service = stack(
             Observe(self.clock, self._ended),
             Authenticate(self.live),
             Understand(self.live, self.desk.form),
             Limit(self.live, self.clock),
+            self.cache,
             self.budgets,
             endpoint=Dispatch(self.live, self.desk, time.time, self.tracing.begin),
         )
@@ -162,6 +168,8 @@ class Gateway:
             self.fairness.start()
             self.enrolment = Enrolment(self.live, _registry(self.settings.redis_url), time.time)
             await self.enrolment.start()
+            self.cache.answers = _answers(self.settings.redis_url, self.clock)
+            self.cache.crossing = _crossing(self.settings.redis_url, self.clock)
         self.lag.start()
         self.purser.start(_purses(self.settings.redis_url) if self.settings.redis_url else MemoryPurses(self.clock))
         await send({"type": "lifespan.startup.complete"})
@@ -171,6 +179,7 @@ class Gateway:
 
     async def _close(self, within: float) -> None:
         """Give back and write what there is, side by side: those who stop us may not wait for long."""
+        await self.cache.aclose()
         parts = (self.purser, self.lookup, self.enrolment, self.fairness, self.sharing)
         closing = [self.recorder.aclose(within), self.tracing.aclose(min(within, TRACES_CLOSING))]
         closing += [part.aclose() for part in parts if part is not None]
@@ -290,7 +299,7 @@ class Gateway:
             health, sharer = self.sharing.health(), self.sharing.sharer
             shared = Shared(health.degraded, health.replicas, sharer.exchanges, sharer.failures)
         snapshot = self.desk.dispatcher.snapshot(self.clock())
-        return expose(self.metrics, snapshot, shared, self.recorder.health(), self.purser.views())
+        return expose(self.metrics, snapshot, shared, self.recorder.health(), self.purser.views(), self.cache.view())
 
 
 def _store(url: str) -> Store:
@@ -311,6 +320,18 @@ def _stream(url: str, keep: int, name: str = "") -> Sink:
     from gateway.store.stream import STREAM, UsageStream
 
     return UsageStream(url, keep, stream=name or STREAM)
+
+
+def _answers(url: str, clock: Callable[[], float]) -> Answers:
+    from gateway.store.answers_redis import RedisAnswers
+
+    return RedisAnswers(url, time.time, clock)
+
+
+def _crossing(url: str, clock: Callable[[], float]) -> Crossing:
+    from gateway.store.flights_redis import RedisFlights
+
+    return Crossing(RedisFlights(url), clock)
 
 
 def _registry(url: str) -> Registry:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 from gateway.core.explain import Candidate
@@ -102,12 +103,37 @@ class Decision:
     candidates: tuple[Candidate, ...]
 
 
+class Reuse:
+    """How a call fared that an answer of another's could serve. `result`: hit, miss, joined or bypass.
+
+    age      seconds since the answer was made (hit), or since it was asked for (joined)
+    usage    the answer's tokens, where no attempt of this call brought them
+    cost     what they cost whoever asked, None if no price was known; `currency` is its
+    charged  whether they count as this call's own
+    waited   seconds until another's call brought the beginning
+    size     bytes that were given again
+    """
+
+    __slots__ = ("age", "charged", "cost", "currency", "result", "size", "usage", "waited")
+
+    def __init__(self, result: str, age: float = 0.0) -> None:
+        self.result = result
+        self.age = age
+        self.usage: Usage | None = None
+        self.cost: Decimal | None = None
+        self.currency = ""
+        self.charged = False
+        self.waited = 0.0
+        self.size = 0
+
+
 class Call:
     """One client's request on its way through the filters. Mutable, with one owner: the task that serves it."""
 
     __slots__ = (
         "affinity",
         "attempts",
+        "cache",
         "caller",
         "chat",
         "context",
@@ -157,6 +183,8 @@ class Call:
         self.model = ""
         self.policy = ""
         self.attempts: list[Attempt] = []
+        self.cache: Reuse | None = None
+        """None: its policy keeps no answers"""
         self.max_wait: float | None = None
         """seconds from `received` within which the client wants it to be under way; None: as the policy says"""
         self.easing: Easing | None = None

@@ -20,6 +20,7 @@ VERBS = {
     "keys": "make, list and revoke the keys of tenants",
     "usage": "what was used and what it cost, by tenant, model, backend, day",
     "trace": "where the time of a request went, and why it went where it went",
+    "cache": "count the answers that are kept in Redis, or remove some",
     "status": "show the standing of a running gateway",
     "healthcheck": "ask a running gateway whether it is ready; for containers",
     "schema": "print the JSON Schema of the configuration document",

@@ -11,7 +11,7 @@ from math import ceil, inf
 
 from gateway.core.gauges import opens, rooms
 from gateway.core.meter import FULL, Meter
-from gateway.core.nouns import Limits
+from gateway.core.nouns import Limits, Usage
 from gateway.errors import LimitReached
 from gateway.pipeline.faults import why
 from gateway.pipeline.live import Live
@@ -58,7 +58,7 @@ class Limit:
     def _leave(self, meter: Meter, prompt: int, answer: int, then: float, call: Call) -> None:
         now = self._clock()
         used = call.attempts[-1] if call.attempts else None
-        usage = used.usage if used else None
+        usage = used.usage if used else _charged(call)
         spent = usage.completion if usage else (used.tokens if used else 0)
         if spent:
             meter.flow(spent, min(spent, answer), now)
@@ -85,6 +85,11 @@ class Limit:
             for name in [name for name in self._meters if name not in known]:
                 del self._meters[name]
                 del self._declared[name]
+
+
+def _charged(call: Call) -> Usage | None:
+    """Tokens of an answer that another's call brought, where they count for each who got it."""
+    return call.cache.usage if call.cache is not None and call.cache.charged else None
 
 
 def _refusal(meter: Meter, prompt: int, total: int, now: float) -> LimitReached:

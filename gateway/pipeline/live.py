@@ -16,7 +16,7 @@ import msgspec
 from gateway.core.nouns import Backend, Plan, Policy
 from gateway.core.rules import AffinityRules
 from gateway.policy import roster
-from gateway.policy.compiled import Compiled, Connection
+from gateway.policy.compiled import CacheRules, Compiled, Connection
 from gateway.upstream.base import Upstream
 from gateway.wire.dialect import Dialect
 
@@ -71,6 +71,9 @@ class Live:
         """the policies that hedge"""
         self.affine: Mapping[str, re.Pattern[bytes] | None] = MappingProxyType({})
         """the policies with affinity, and what they ignore"""
+        self.caching: Mapping[str, CacheRules] = MappingProxyType({})
+        self.stands_for: Mapping[str, str] = MappingProxyType({})
+        """what a model is, with all the clouds' ids for it: other ids, other answers"""
         self.max_body = 16 * 1024 * 1024
 
     @property
@@ -99,6 +102,8 @@ class Live:
         self.policy_of = {model.name: model.policy for model in plan.models.values()}
         self.affine = {p.name: _ignored(p.affinity) for p in plan.policies.values() if p.affinity is not None}
         self.hedging = frozenset(policy.name for policy in plan.policies.values() if policy.hedge is not None)
+        self.caching = compiled.caches
+        self.stands_for = {model: _ids(plan, model, policy) for model, policy in self.policy_of.items()}
         self.accounts_of = {model: _accounts(plan, policy) for model, policy in self.policy_of.items()}
         self.laddered = frozenset(name for name, policy in plan.policies.items() if policy.ladder)
         self.max_body = compiled.max_body
@@ -132,6 +137,12 @@ class Live:
 def _accounts(plan: Plan, policy: str) -> frozenset[str]:
     """The accounts that a policy may send to."""
     return frozenset(plan.backends[name].account for tier in plan.policies[policy].tiers for name in tier.backends)
+
+
+def _ids(plan: Plan, model: str, policy: str) -> str:
+    """A model's name and, sorted, the ids that it has at the backends of its policy."""
+    backends = [plan.backends[name] for tier in plan.policies[policy].tiers for name in tier.backends]
+    return "\n".join([model, *sorted({found.serves[model] for found in backends if model in found.serves})])
 
 
 def _connect_timeout(plan: Plan, backend: str) -> float:

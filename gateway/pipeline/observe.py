@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gateway.errors import RequestError
 from gateway.pipeline.record import ASKED, tell
-from gateway.service import Call, Headers, Response, Service
+from gateway.service import Call, Headers, Response, Reuse, Service
 from gateway.telemetry.story import at_clouds
 from gateway.wire import traceparent
 from gateway.wire.envelope import encode_error, retry_after
@@ -49,6 +49,8 @@ def error_response(error: RequestError) -> Response:
 def overhead(call: Call) -> float:
     """Seconds the gateway itself took until it answered: all that was neither queue nor cloud, nor reading the body."""
     elsewhere = call.queued + (call.got - call.reading) + at_clouds(call.attempts, call.responded)
+    if call.cache is not None:
+        elsewhere += call.cache.waited
     return max(0.0, call.responded - call.received - elsewhere)
 
 
@@ -61,6 +63,8 @@ def routing_headers(call: Call) -> Headers:
     last = call.attempts[-1].lease if call.attempts else None
     queue, read = call.queued * 1e3, (call.got - call.reading) * 1e3
     upstream = at_clouds(call.attempts, call.responded) * 1e3
+    if call.cache is not None:
+        upstream += call.cache.waited * 1e3
     total = max(0.0, call.responded - call.received) * 1e3
     own = max(0.0, total - queue - upstream - read)
     headers = [
@@ -75,7 +79,15 @@ def routing_headers(call: Call) -> Headers:
     ]
     if call.easing is not None and (words := call.easing.words(last.backend if last else "", call.model)):
         headers.append((b"x-spillgate-degraded", ", ".join(words).encode()))
+    if call.cache is not None:
+        headers.append((b"x-spillgate-cache", _reused(call.cache)))
     return headers
+
+
+def _reused(reuse: Reuse) -> bytes:
+    """hit, joined (with their age in seconds), miss or bypass."""
+    aged = reuse.result in {"hit", "joined"}
+    return reuse.result.encode() + (b"; age=%d" % reuse.age if aged else b"")
 
 
 _TIMING = b"read;dur=%.2f, queue;dur=%.2f, upstream;dur=%.2f, gateway;dur=%.2f, total;dur=%.2f"

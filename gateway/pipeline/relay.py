@@ -46,7 +46,7 @@ class StreamBody:
         self._report_at = attempt.first_token + REPORT_AFTER
         self._finished = False
         self._broken: Outcome | None = None
-        self._hide_usage = bool(call.chat and not call.chat.include_usage)
+        self._hide_usage = bool(call.chat and not call.chat.keeps_usage)
         self._last = b""
         self._reading = False
         self._token_at = self._came = attempt.first_token

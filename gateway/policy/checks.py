@@ -145,15 +145,12 @@ def check_hedges(read: Read, problems: Problems) -> None:
             problems.warn(read.at(*path), path, "has no effect: `first_token_timeout` ends the first attempt before")
 
 
-def check_in_effect(read: Read, problems: Problems) -> None:
-    """Say what is understood but not carried out: silence would be a promise."""
-    document = read.document
-    paths: list[tuple[str, ...]] = []
-    for name, policy in document.policies.items():
-        if policy.cache:
-            paths.append(("policies", name, "cache"))
-    for path in paths:
-        problems.warn(read.at(*path), path, "understood, but not in effect in this version")
+def check_caches(read: Read, problems: Problems) -> None:
+    """What may be kept must fit into what there is room for."""
+    for name, policy in read.document.policies.items():
+        if policy.cache is not None and policy.cache.max_entry > policy.cache.max_bytes:
+            path = ("policies", name, "cache", "max_entry")
+            problems.warn(read.at(*path), path, "has no effect: `max_bytes` is less")
 
 
 def accounts(read: Read, problems: Problems) -> dict[str, Limits]:

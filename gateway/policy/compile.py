@@ -21,7 +21,8 @@ from gateway.core.nouns import (
 )
 from gateway.core.tariff import Tariffs
 from gateway.policy import affinity, budgets, checks, doors, ladder, prices, tenants
-from gateway.policy.compiled import Compiled, Connection, PresetInfo, Tenant
+from gateway.policy.cacheword import CacheWord
+from gateway.policy.compiled import CacheRules, Compiled, Connection, PresetInfo, Tenant
 from gateway.policy.conditions import ConditionError, compile_condition
 from gateway.policy.diagnose import Path, Problems
 from gateway.policy.schema import BackendWord, PolicyWord, TierWord
@@ -44,7 +45,7 @@ def compiled(
     checks.check_hedges(read, problems)
     affinity.check(read, problems)
     ladder.check_ladders(read, problems)
-    checks.check_in_effect(read, problems)
+    checks.check_caches(read, problems)
     limits = checks.accounts(read, problems)
     connections = doors.connections(read, presets, problems)
     named = tenants.tenants(read, problems)
@@ -71,7 +72,12 @@ def compiled(
         telemetry=telemetry,
         notes=problems.told(problems.notes),
         rates=dict(document.rates),
+        caches={name: _cache(word.cache) for name, word in document.policies.items() if word.cache is not None},
     )
+
+
+def _cache(word: CacheWord) -> CacheRules:
+    return CacheRules(**{name: getattr(word, name) for name in word.__struct_fields__})
 
 
 def _plan(read: Read, policies: dict[str, Policy], limits: dict[str, Limits], tariffs: Tariffs, version: str) -> Plan:

@@ -112,11 +112,26 @@ class TelemetryRules:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheRules:
+    """Which answers of a policy are given again: `ttl` in seconds, sizes in bytes. See `schema.CacheWord`."""
+
+    ttl: float = 600.0
+    when: Literal["deterministic", "opt_in", "always"] = "deterministic"
+    share: Literal["tenant", "all"] = "tenant"
+    join: Literal["never", "replica", "fleet"] = "fleet"
+    account: Literal["leader", "each"] = "leader"
+    max_entry: int = 2**20
+    max_entries: int = 10_000
+    max_bytes: int = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
     """One whole document, ready to run. `version` changes when the document's meaning does; it holds no secret.
 
     `tariffs` has every price that is known, by backend and that cloud's model id; the plan's prices are those at no
     special hour. `notes` are good to know, and nothing to mend. `rates`: what one unit of another currency is worth.
+    `caches` are by policy, of those that keep answers.
     """
 
     plan: Plan
@@ -131,3 +146,4 @@ class Compiled:
     telemetry: TelemetryRules = TelemetryRules()
     notes: tuple[Problem, ...] = ()
     rates: Mapping[str, float] = field(default_factory=dict)
+    caches: Mapping[str, CacheRules] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
+from gateway.policy.cacheword import CacheWord
 from gateway.policy.kinds import about, amount, count, duration, limit, moment, name, positive, share, text
 from gateway.policy.schema_money import BudgetWord, PriceWord
 from gateway.policy.telling import TelemetryWord
@@ -240,12 +241,6 @@ class AffinityWord(Struct, frozen=True):
     ] = field(default_factory=lambda: ["dates", "ids"])
 
 
-class CacheWord(Struct, frozen=True):
-    """Stored answers for repeated questions."""
-
-    ttl: Annotated[float, duration("How long an answer is kept.", above=0)] = 600.0
-
-
 class PolicyWord(Struct, frozen=True):
     """Where requests may go, in which order, and what may happen when nothing has room."""
 
@@ -266,7 +261,7 @@ class PolicyWord(Struct, frozen=True):
     breaker: Annotated[BreakerWord, about("Leaving alone what fails.")] = field(default_factory=BreakerWord)
     hedge: Annotated[HedgeWord, about("Asking twice. Left out: never.")] | None = None
     affinity: Annotated[AffinityWord, about("Keeping prompts near what clouds remember. Left out: not.")] | None = None
-    cache: Annotated[CacheWord, about("Storing answers.")] | None = None
+    cache: Annotated[CacheWord, about("Giving answers again. Left out: never.")] | None = None
 
 
 class KeyWord(Struct, frozen=True):

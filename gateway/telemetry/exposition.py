@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.core.money import MICRO, BudgetView
 from gateway.core.views import FleetView, TotalsView
+from gateway.telemetry.cache import CacheView, gauges
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.recorder import SinkHealth
 
@@ -39,12 +40,14 @@ class _Snapshot(Collector):
         shared: Shared | None,
         sinks: Sequence[SinkHealth],
         budgets: Sequence[BudgetView],
+        cache: CacheView | None,
     ) -> None:
         self._metrics = metrics
         self._fleet = fleet
         self._shared = shared
         self._sinks = sinks
         self._budgets = budgets
+        self._cache = cache
 
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily(
@@ -82,6 +85,8 @@ class _Snapshot(Collector):
             yield from _records(self._sinks)
         if self._budgets:
             yield from _money(self._budgets)
+        if self._cache is not None:
+            yield from gauges(self._cache)
 
 
 def _waiting_tenants(fleet: FleetView) -> Metric:
@@ -219,8 +224,9 @@ def expose(
     shared: Shared | None = None,
     sinks: Sequence[SinkHealth] = (),
     budgets: Sequence[BudgetView] = (),
+    cache: CacheView | None = None,
 ) -> bytes:
     """Prometheus text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, fleet, shared, sinks, budgets))
+    registry.register(_Snapshot(metrics, fleet, shared, sinks, budgets, cache))
     return generate_latest(registry)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.core.nouns import Beaten, Outcome, Served
 from gateway.core.tariff import cost
 from gateway.service import Attempt, Call
+from gateway.telemetry.cache import CacheMetrics
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -58,12 +59,15 @@ class Metrics:
         self.queued: dict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self.overhead = Histogram(OVERHEAD)
         self.lag = Histogram(OVERHEAD)
+        self.cache = CacheMetrics()
 
     def fold(self, call: Call) -> None:
         """Count a call that has ended."""
         class_ = call.caller.class_ if call.caller else ""
         self.requests[call.model, class_, call.status] += 1
-        if not call.attempts and not call.queued:
+        if call.cache is not None:
+            self.cache.fold(call.model, call.cache)
+        elif not call.attempts and not call.queued:
             return
         for attempt in call.attempts:
             self._attempt(call.model, attempt)
@@ -146,6 +150,7 @@ class Metrics:
         yield counter(
             "spillgate_reloads", "Configuration reloads.", ["result"], (([r], n) for r, n in self.reloads.items())
         )
+        yield from self.cache.collect()
         yield from self._histograms()
 
     def _histograms(self) -> Iterable[Metric]:

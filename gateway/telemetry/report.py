@@ -24,8 +24,8 @@ _decode = msgspec.json.Decoder(UsageRecord).decode
 class Sum:
     """Mutable. `cost` is by currency.
 
-    `answered`: requests that some backend answered. `lost`: attempts beside the answer. `estimated`: attempts whose
-    tokens no cloud has told. `unpriced`: attempts with tokens and without a known price.
+    `answered`: requests that got an answer, from a backend or given again. `lost`: attempts beside the answer.
+    `estimated`: attempts whose tokens no cloud has told. `unpriced`: attempts with tokens and without a known price.
     """
 
     requests: int = 0
@@ -47,7 +47,7 @@ class Sum:
         self.reasoning += part.reasoning
         self.estimated += part.estimated
         if part.cost is None:
-            self.unpriced += part.input + part.output > 0
+            self.unpriced += bool(part.backend) and part.input + part.output > 0
         else:
             self.cost[part.currency] = self.cost.get(part.currency, Decimal(0)) + Decimal(part.cost)
 
@@ -116,7 +116,7 @@ class Report:
         day = arrived.astimezone(self._zone).date().isoformat() if "day" in self.by else ""
         for total in (self._row(record, record, day), self.total):
             total.requests += 1
-            total.answered += bool(record.backend)
+            total.answered += bool(record.backend or record.outcome)
             total.add(record)
         for part in record.lost:
             for total in (self._row(record, part, day), self.total):

@@ -48,8 +48,10 @@ class UsageRecord(msgspec.Struct, frozen=True):
 
     `at`: when it arrived (RFC 3339, UTC). `key`: the id of the key that was shown. `asked`: the model's name as the
     client gave it. `input` includes `cached`, `output` includes `reasoning`. `sent` counts from the arrival,
-    `first_token` and `seconds` from being sent; `queued` and `total` are the request's. `cache` empty: not
-    looked up.
+    `first_token` and `seconds` from being sent; `queued` and `total` are the request's. `cache`: hit, miss, joined
+    or bypass; empty where no answers are kept. Of a hit, or an answer that another request paid for, `backend` is
+    empty and `cost` 0, all of `input` is `cached`; where joined answers count for each (`account: each`), tokens and
+    cost are what they were for the one that paid, so that what no backend is named for is owed to no cloud.
     """
 
     id: str
@@ -86,8 +88,8 @@ class Ended:
     """What is kept of a call until its record is made: no body, no key, nothing that is large."""
 
     __slots__ = (
-        "asked", "attempts", "class_", "ended", "id", "key", "model", "policy", "queued", "received", "status",
-        "stream", "tenant",
+        "asked", "attempts", "cache", "class_", "ended", "id", "key", "model", "policy", "queued", "received",
+        "status", "stream", "tenant",
     )  # fmt: skip
 
     def __init__(self, call: Call, tenant: str, class_: str) -> None:
@@ -105,12 +107,13 @@ class Ended:
         self.queued = call.queued
         self.ended = call.ended
         self.attempts: Sequence[Attempt] = call.attempts
+        self.cache = call.cache
 
 
 def record(ended: Ended, outcome_name: OutcomeName, wall: float) -> UsageRecord:
     """The record. `wall` is Unix time less the gateway's monotonic time."""
     answer = _answer(ended.attempts)
-    best = _try(answer, ended, outcome_name) if answer is not None else Try()
+    best = _try(answer, ended, outcome_name) if answer is not None else _given(ended)
     moment = datetime.fromtimestamp(ended.received + wall, UTC)
     return UsageRecord(
         id=ended.id,
@@ -123,6 +126,7 @@ def record(ended: Ended, outcome_name: OutcomeName, wall: float) -> UsageRecord:
         policy=ended.policy,
         status=ended.status,
         stream=ended.stream,
+        cache="" if ended.cache is None else ended.cache.result,
         attempts=len(ended.attempts),
         queued=round(ended.queued, 4),
         total=round(ended.ended - ended.received, 4),
@@ -150,6 +154,24 @@ def _answer(attempts: Sequence[Attempt]) -> Attempt | None:
         if isinstance(attempt.outcome, Served):
             return attempt
     return next((attempt for attempt in attempts if attempt.first_token), None)
+
+
+def _given(ended: Ended) -> Try:
+    """What was got without an attempt of its own, if anything was."""
+    reuse = ended.cache
+    if reuse is None or reuse.usage is None:
+        return Try()
+    usage = reuse.usage
+    paid = "0" if reuse.cost is not None else None
+    return Try(
+        outcome="served",
+        input=usage.prompt,
+        cached=usage.cached if reuse.charged else usage.prompt,
+        output=usage.completion,
+        reasoning=usage.reasoning,
+        cost=money(reuse.cost) if reuse.charged and reuse.cost is not None else paid,
+        currency=reuse.currency,
+    )
 
 
 def _try(attempt: Attempt, ended: Ended, outcome_name: OutcomeName) -> Try:

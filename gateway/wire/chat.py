@@ -7,6 +7,8 @@ not know pass through untouched. What we change per attempt is `model` and, for 
 
 from __future__ import annotations
 
+from copy import copy
+
 import msgspec
 
 from gateway.core.ladder import Form
@@ -22,10 +24,14 @@ _ASK_USAGE = b'"stream_options":{"include_usage":true}'
 class Chat:
     """One parsed body. `include_usage` is what the client asked for; `prompt_bytes` is the size of its messages.
 
-    `user_id` is the client's own member of that name as JSON, empty if it sent none.
+    `keeps_usage`: a stream's usage frame reaches him who reads it. `user_id` is the client's own member of that name as
+    JSON, empty if it sent none. `full`: what was asked, where this is a lighter form of it.
     """
 
-    __slots__ = ("_options", "_rest", "include_usage", "max_tokens", "model", "prompt_bytes", "stream", "user_id")
+    __slots__ = (
+        "_options", "_rest", "full", "include_usage", "keeps_usage", "max_tokens", "model", "prompt_bytes", "stream",
+        "user_id",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -40,17 +46,30 @@ class Chat:
         self.model = model
         self.stream = stream
         self.max_tokens = max_tokens
-        self.include_usage = bool(options and options.get("include_usage"))
+        self.include_usage = self.keeps_usage = bool(options and options.get("include_usage"))
         self.prompt_bytes = size
         self.user_id = user_id
+        self.full: Chat | None = None
         self._options = options
         self._rest = rest
+
+    def for_many(self) -> Chat:
+        """The same, of which a stream's usage is kept for whoever asks for it, whatever this client asked for."""
+        chat = copy(self)
+        chat.keeps_usage = True
+        return chat
+
+    def fields(self) -> bytes:
+        """The request without its model and stream options, as a JSON object."""
+        user = b',"user_id":' + self.user_id if self.user_id else b""
+        return b"{" + self._rest[1:] + user + b"}"
 
     def eased(self, form: Form, asked: str) -> tuple[Chat, Easing]:
         """The same request, lighter. Its fields about reasoning are left to the easing (see `wire.easing`)."""
         rest, cap, easing = ease(self._rest, form, asked)
         limit = self.max_tokens if cap is None else min(cap, self.max_tokens or cap)
         lighter = Chat(self.model, self.stream, limit, self._options, rest, self.prompt_bytes, self.user_id)
+        lighter.full = self
         return lighter, easing
 
     def body(self, model_json: bytes, *, ask_usage: bool, user_id: bytes = b"", more: bytes = b"") -> bytes:

@@ -46,6 +46,11 @@ class Easing:
     def __repr__(self) -> str:
         return f"<Easing {self._form}>"
 
+    @property
+    def form(self) -> Form:
+        """What it was told to give up."""
+        return self._form
+
     def fields(self, dialect: Dialect) -> tuple[bytes, tuple[str, ...]]:
         """The body's fields about reasoning for one cloud, each after a comma, and in words what was changed."""
         sent: dict[str, object] = dict(self._reasoning)

@@ -17,6 +17,7 @@ from gateway.core.nouns import Prices
 from gateway.core.tariff import prices
 from gateway.pipeline.authenticate import Authenticate
 from gateway.pipeline.budgets import Budgets
+from gateway.pipeline.cache import Cache
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.dispatch import Dispatch
 from gateway.pipeline.faults import outcome_name
@@ -28,6 +29,7 @@ from gateway.pipeline.understand import Understand
 from gateway.policy.compiled import Compiled, Connection
 from gateway.policy.load import load_text
 from gateway.service import Call, Response, stack
+from gateway.store.answers import MemoryAnswers
 from gateway.store.base import StoreDown
 from gateway.store.purse import MemoryPurses, Purses
 from gateway.telemetry.usage import Ended, record
@@ -69,6 +71,7 @@ class House:
         self.ended: list[Call] = []
         self.loop = loop
         self.limit = Limit(self.live, loop.time)
+        self.cache = Cache(self.live, loop.time, loop.time, MemoryAnswers(loop.time))
         self.dispatch = Dispatch(self.live, self.desk, lambda: 1.8e9)
         self.headers: dict[bytes, bytes] = {}
         self.service = stack(
@@ -76,6 +79,7 @@ class House:
             Authenticate(self.live, lambda: 1.8e9),
             Understand(self.live, self.desk.form),
             self.limit,
+            self.cache,
             endpoint=self.dispatch,
         )
         self._serial = 0

@@ -148,7 +148,11 @@ def test_prices_in_two_currencies_are_not_compared(compile_text: Compile) -> Non
     [
         ("{tiers:", "{hedge: {}, tiers:", "5:10: policies.only.hedge: has no effect: there is no second backend"),
         ("{tiers:", "{hedge: {}, retry: {attempts: 1}, tiers:", "has no effect: `retry.attempts` allows one attempt"),
-        ("{tiers:", "{cache: {ttl: 10m}, tiers:", "5:10: policies.only.cache: understood, but not in effect"),
+        (
+            "{tiers:",
+            "{cache: {max_entry: 3kB, max_bytes: 2kB}, tiers:",
+            "5:18: policies.only.cache.max_entry: has no effect: `max_bytes` is less",
+        ),
         ("{tiers:", "{affinity: none, tiers:", ""),
         (
             "policies:",

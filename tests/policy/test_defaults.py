@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.core.nouns import BreakerRules, QueueRules, RetryRules, Timeouts
-from gateway.policy.compiled import Compiled
+from gateway.policy.compiled import CacheRules, Compiled
 
 DOCUMENT = """
 models: {r2: {}}
@@ -21,3 +21,6 @@ def test_the_documents_defaults_are_the_cores(compile_text: Callable[[str], Comp
     assert policy.retry == RetryRules()
     assert policy.timeouts == Timeouts()
     assert policy.hedge is None
+    assert compile_text(DOCUMENT).caches == {}
+    cached = compile_text(DOCUMENT.replace("{tiers:", "{cache: {}, tiers:")).caches
+    assert cached == {"only": CacheRules()}

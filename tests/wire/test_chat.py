@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.ladder import Form
 from gateway.errors import BadRequest
 from gateway.wire.chat import parse
 
@@ -119,3 +120,23 @@ def test_a_user_who_is_told_to_no_cloud_passes_as_he_came() -> None:
     body = parse(encode(user_id={"any": 1}, stream=True)).body(b'"x"', ask_usage=True)
     assert body.count(b'"user_id"') == 1
     assert json.loads(body)["user_id"] == {"any": 1}
+
+
+def test_a_request_for_many_keeps_the_usage_that_its_own_client_did_not_ask_for() -> None:
+    chat = parse(b'{"model":"m","messages":[{}],"stream":true}')
+    many = chat.for_many()
+    assert (chat.keeps_usage, many.keeps_usage, many.include_usage) == (False, True, False)
+    assert many.body(b'"x"', ask_usage=True) == chat.body(b'"x"', ask_usage=True)
+
+
+def test_what_is_asked_is_the_body_without_its_model_and_stream_options() -> None:
+    chat = parse(b'{"user_id":"u","model":"m","messages":[{}],"stream_options":{},"seed":1}')
+    assert json.loads(chat.fields()) == {"messages": [{}], "seed": 1, "user_id": "u"}
+    assert json.loads(parse(b'{"model":"m","messages":[{}]}').fields()) == {"messages": [{}]}
+
+
+def test_a_lighter_request_knows_what_was_asked_in_full() -> None:
+    chat = parse(b'{"model":"m","messages":[{}],"reasoning_effort":"high"}')
+    form = Form(max_tokens=5, effort="low")
+    lighter, easing = chat.eased(form, "")
+    assert (chat.full, lighter.full, easing.form) == (None, chat, form)
