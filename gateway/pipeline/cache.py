@@ -211,11 +211,12 @@ class Cache:
             return
         await self._call(flight, service)
         answer = self._worth_keeping(flight, rules)
-        if look.mark is None or answer is None or question.form is not None:  # a lighter answer is not kept
+        mark = look.late() if look.mark is None else look.mark
+        if mark is None or answer is None or question.form is not None:  # a lighter answer is not kept
             flight.close()
         else:
             self.kept[question.model] += 1
-            await self.answers.keep(question.space, question.key, answer, bounds, look.mark)
+            await self.answers.keep(question.space, question.key, answer, bounds, mark)
 
     async def _look(self, flight: Flight, rules: CacheRules, wish: Wish, question: Question, bounds: Bounds) -> Look:
         """Ask the store, and begin with what it has."""

@@ -62,10 +62,14 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look found. `mark` names the state of the space; None: nothing is known, and nothing can be kept."""
+    """What a look found. `mark` names the state of the space; None: nothing is known, and nothing can be kept.
+
+    `late`: the mark as of the look, if it came after nobody waited for it any more.
+    """
 
     answer: Answer | None = None
     mark: bytes | None = None
+    late: Callable[[], bytes | None] = field(default=lambda: None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class RedisAnswers:
                 return task.result()
             await asyncio.sleep(0)
         self._away = True
-        return Look()
+        return Look(late=lambda: task.result().mark if task.done() and not task.cancelled() else None)
 
     async def keep(self, space: str, key: bytes, answer: Answer, bounds: Bounds, mark: bytes) -> None:
         """See `Answers.keep`. At hand at once; waits for Redis as long as an exchange may take."""

@@ -184,6 +184,23 @@ def test_a_frozen_redis_costs_a_few_milliseconds_once_and_then_nothing(own_redis
     within(scenario())
 
 
+def test_a_mark_that_comes_late_is_known_when_the_answer_is_there(own_redis: Any) -> None:
+    async def scenario() -> None:
+        one = keeper_at(own_redis.url)
+        await kept(one)
+        own_redis.freeze()
+        found = await one.look("p", OTHER, BOUNDS)
+        assert (found.mark, found.late()) == (None, None)
+        own_redis.thaw()
+        await eventually(lambda: found.late() is not None)
+        await eventually(lambda: not one._away)
+        await one.keep("p", OTHER, fresh(), BOUNDS, b"")
+        assert (await one.look("p", OTHER, BOUNDS)).answer is not None
+        await one.aclose()
+
+    within(scenario())
+
+
 def test_a_redis_that_is_gone_is_a_miss_and_comes_back(own_redis: Any) -> None:
     async def scenario() -> None:
         one = keeper_at(own_redis.url)
