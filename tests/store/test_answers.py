@@ -184,6 +184,19 @@ def test_a_frozen_redis_costs_a_few_milliseconds_once_and_then_nothing(own_redis
     within(scenario())
 
 
+def test_a_busy_machine_is_not_taken_for_a_slow_redis(own_redis: Any) -> None:
+    async def scenario() -> None:
+        one = keeper_at(own_redis.url)
+        await kept(one)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.05)
+        for _ in range(5):
+            assert (await one.look("p", KEY, BOUNDS)).answer is not None
+            asyncio.get_running_loop().call_soon(time.sleep, 0.02)
+        await one.aclose()
+
+    within(scenario())
+
+
 def test_a_mark_that_comes_late_is_known_when_the_answer_is_there(own_redis: Any) -> None:
     async def scenario() -> None:
         one = keeper_at(own_redis.url)
