@@ -39,6 +39,16 @@ class Caller(Protocol):
         """Who he is for clouds that tell users apart; empty: they are told nothing."""
 
 
+class Tab(Protocol):
+    """What a call uses of its caller's limits (`pipeline.limit`)."""
+
+    def flow(self, tokens: int, now: float) -> None:
+        """So many tokens more of its answer came; told now and then, not for every one."""
+
+    def headers(self) -> Headers:
+        """What its answer says of the limits."""
+
+
 class Attempt:
     """The record of one try on one backend: what was leased, when things happened, how it ended.
 
@@ -130,6 +140,7 @@ class Call:
         "request",
         "responded",
         "status",
+        "tab",
         "told",
         "waits",
     )
@@ -176,6 +187,8 @@ class Call:
         self.responded = 0.0
         self.ended = 0.0
         self.status = 0
+        self.tab: Tab | None = None
+        """None for callers without limits"""
         self.on_end: list[Callable[[Call], None]] = []
         """called once by the edge, last first, when the last byte was handed over or the client has left"""
 

@@ -53,8 +53,9 @@ def overhead(call: Call) -> float:
 
 
 def routing_headers(call: Call) -> Headers:
-    """`x-request-id`, the `x-spillgate-*` headers and `server-timing`. The backend is the one that answers, or was
-    tried last, or "".
+    """`x-request-id`, the `x-spillgate-*` headers, `server-timing`, and `x-ratelimit-*` for callers with limits.
+
+    The backend is the one that answers, or was tried last, or "".
 
     The times are those until the answer began, in milliseconds; `total` is the sum of the others.
     """
@@ -75,7 +76,7 @@ def routing_headers(call: Call) -> Headers:
     ]
     if call.easing is not None and (words := call.easing.words(last.backend if last else "", call.model)):
         headers.append((b"x-spillgate-degraded", ", ".join(words).encode()))
-    return headers
+    return headers if call.tab is None else headers + call.tab.headers()
 
 
 _TIMING = b"read;dur=%.2f, queue;dur=%.2f, upstream;dur=%.2f, gateway;dur=%.2f, total;dur=%.2f"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.core.nouns import Learn, Limits
+from gateway.policy.allowing import LimitsWord
 from gateway.policy.diagnose import Problems, nearest
-from gateway.policy.schema import LimitsWord, PolicyWord
+from gateway.policy.schema import PolicyWord
 from gateway.policy.walk import Read
 
 
