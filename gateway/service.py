@@ -173,7 +173,7 @@ class Call:
         self.easing: Easing | None = None
         """what it gives up by its policy's ladder; None: nothing"""
         self.queued = 0.0
-        """seconds spent waiting for a lease, over all attempts"""
+        """seconds spent waiting for a lease, over all attempts, or for the pool of its caller's limits"""
         self.waits: tuple[tuple[float, float], ...] = ()
         """from when to when it waited"""
         self.reading = 0.0

@@ -60,12 +60,12 @@ class Limit:
         for scope in scopes:
             for purse in scope.purses.values():
                 if not purse.has(needs[purse.weighs], now):
-                    now = await self._wait(scopes, needs)
+                    now = await self._wait(call, scopes, needs)
                     break
         tab.open(now)
         call.on_end.append(tab.close)
 
-    async def _wait(self, scopes: tuple[Scope, ...], needs: Needs) -> float:
+    async def _wait(self, call: Call, scopes: tuple[Scope, ...], needs: Needs) -> float:
         """No room in hand: ask the pool if it may have some, else refuse. Returns the time at which there is room.
 
         Cancelled: nothing was taken.
@@ -77,7 +77,7 @@ class Limit:
                 return now
             if any(not purse.shared or now < purse.closed for purse in short):
                 break
-            await self._turn(scopes, needs, urgent=all(purse.closed == -inf for purse in short))
+            await self._turn(call, scopes, needs, urgent=all(purse.closed == -inf for purse in short))
         now = self._clock()
         full = [(scope, purse) for scope in scopes for purse in scope.short(needs, now)]
         if not full:
@@ -88,13 +88,17 @@ class Limit:
             self.refused[name] = self.refused.get(name, 0) + 1
         raise _refusal(full, needs, now)
 
-    async def _turn(self, scopes: tuple[Scope, ...], needs: Needs, *, urgent: bool) -> None:
+    async def _turn(self, call: Call, scopes: tuple[Scope, ...], needs: Needs, *, urgent: bool) -> None:
         purses = [purse for scope in scopes for purse in scope.purses.values()]
         for purse in purses:
             purse.wait(needs[purse.weighs])
+        began = self._clock()
         try:
             await self.pooling.turn(urgent=urgent)
         finally:
+            now = self._clock()
+            call.queued += now - began
+            call.waits = (*call.waits, (began, now))
             for purse in purses:
                 purse.waited(needs[purse.weighs])
 

@@ -183,9 +183,7 @@ def learn_of(read: Read, account: str) -> Learn:
     return "off" if "off" in said else "beyond" if "beyond" in said else "within"
 
 
-def limits(word: LimitsWord | None) -> Limits:
-    if word is None:
-        return Limits()
+def limits(word: LimitsWord) -> Limits:
     return Limits(word.streams, word.rpm, word.tpm, word.rps, word.tps, word.ramp)
 
 

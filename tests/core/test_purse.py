@@ -35,6 +35,8 @@ def test_alone_the_limit_holds_in_any_span_and_opens_when_its_window_says() -> N
     assert purse.has(1, 60.4)
     assert purse.left(60.4) == 1
     assert repr(purse) == "<Purse rpm 2, alone>"
+    purse.refund(1, 10.0)
+    assert purse.left(60.4) == 2
     assert purse._pending == {}  # nobody will be told
 
 
@@ -120,6 +122,16 @@ def test_pieces_that_let_nobody_in_are_given_back_at_once() -> None:
     purse.wait(50)
     asked = purse.ask(1.0)
     assert (asked.hold, asked.need, asked.unit) == (0, 50, 50)
+
+
+def test_who_waits_is_counted_until_the_last_has_gone() -> None:
+    purse = shared("tpm")
+    purse.wait(50)
+    purse.wait(20)
+    purse.waited(50)
+    assert (purse.waiting, purse.unit) == (20, 20)
+    purse.waited(20)
+    assert (purse.waiting, purse.unit) == (0, inf)
 
 
 def test_what_nobody_needed_lately_is_given_back() -> None:
