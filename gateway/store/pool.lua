@@ -1,11 +1,11 @@
 -- One replica's report on callers' limits, and the units that it is given. `pool.py` states the rules and why they
--- hold; this gives the same, number for number. Commands: TIME, MGET, SET; cmsgpack. All up to Redis 6.2.
+-- hold; this gives the same, number for number. Commands: TIME, MGET, SET; cmsgpack, struct. All up to Redis 6.2.
 --
 -- KEYS     one per scope, all in one hash slot: {members, logs}
 -- ARGV[1]  {replica, seq, clock, ttl}    ARGV[2]  per scope {kind: {limit, hold, need, like, unit, {at, amount, …}}}
 -- ARGV[3]  '' or a time in milliseconds to use instead of the server's
 --
--- A member: {name, seq, expires, offset, {kind: hold}}, sorted by name. A log: {slot, amount, slot, amount, …}.
+-- A member: {name, seq, expires, offset, {kind: hold}}, sorted by name. A log: {used, text}, see there.
 
 local SLOTS, CREEP, PLENTY, KEEP = 250, 1, 4, 90000
 local SPANS = {streams = 0, rps = 1000, rpm = 60000, tpm = 60000, tpm_in = 60000, tpm_out = 60000}
@@ -20,50 +20,83 @@ if not time then
   time = tonumber(t[1]) * 1000 + floor(tonumber(t[2]) / 1000)
 end
 
-local function add(log, span, at, amount)
-  if span == 0 or amount == 0 then return end
-  local slot, place = floor(at / (span / SLOTS)) + 1, #log - 1
-  while place > 0 and log[place] > slot do place = place - 2 end
-  if place > 0 and log[place] == slot then
-    log[place + 1] = log[place + 1] + amount
+-- A log is a string of entries (slot, amount), oldest first, and their sum: only what changes is taken apart.
+local ENTRY, SIZE = '>I6I6', 12
+
+local function entry(text, i) return struct.unpack(ENTRY, text, SIZE * (i - 1) + 1) end
+
+local function add(slots, amounts, slot, amount)
+  local place = #slots
+  while place > 0 and slots[place] > slot do place = place - 1 end
+  if place > 0 and slots[place] == slot then
+    amounts[place] = amounts[place] + amount
   else
-    table.insert(log, place + 2, slot)
-    table.insert(log, place + 3, amount)
+    table.insert(slots, place + 1, slot)
+    table.insert(amounts, place + 1, amount)
   end
 end
 
-local function take_back(log, span, at, amount)
-  if span == 0 then return end
-  local slot = floor(at / (span / SLOTS)) + 1
-  for place = #log - 1, 1, -2 do
-    if log[place] < slot - 2 then return end
-    if log[place] <= slot then
-      local part = min(amount, log[place + 1])
-      log[place + 1] = log[place + 1] - part
-      amount = amount - part
+local function take_back(slots, amounts, slot, amount)
+  local taken = 0
+  for place = #slots, 1, -1 do
+    if slots[place] < slot - 2 then break end
+    if slots[place] <= slot then
+      local part = min(amount - taken, amounts[place])
+      amounts[place], taken = amounts[place] - part, taken + part
     end
   end
+  return taken
 end
 
--- The log without what is over, and what it holds in all.
-local function rolled(log, span)
-  local rest, used = {}, 0
-  for place = 1, #log, 2 do
-    if #rest > 0 or log[place] * (span / SLOTS) + span > time then
-      rest[#rest + 1] = log[place]
-      rest[#rest + 1] = log[place + 1]
-      used = used + log[place + 1]
+-- Enters uses, {at, amount, …} by the store's time plus `offset`: the end of the log is taken apart as far back as needed.
+local function enter(log, span, uses, offset)
+  if span == 0 or #uses == 0 then return end
+  local width, earliest = span / SLOTS, nil
+  for i = 1, #uses, 2 do
+    local slot = floor((uses[i] + offset) / width) + 1
+    if not earliest or slot < earliest then earliest = slot end
+  end
+  local text, slots, amounts = log.text, {}, {}
+  local count = #text / SIZE
+  local first = count
+  while first > 0 and entry(text, first) >= earliest - 2 do first = first - 1 end
+  for i = first + 1, count do slots[#slots + 1], amounts[#amounts + 1] = entry(text, i) end
+  for i = 1, #uses, 2 do
+    local slot, amount = floor((uses[i] + offset) / width) + 1, uses[i + 1]
+    if amount > 0 then
+      add(slots, amounts, slot, amount)
+      log.used = log.used + amount
+    elseif amount < 0 then
+      log.used = log.used - take_back(slots, amounts, slot, -amount)
     end
   end
-  return rest, used
+  local parts = {string.sub(text, 1, SIZE * first)}
+  for i = 1, #slots do parts[i + 1] = struct.pack(ENTRY, slots[i], amounts[i]) end
+  log.text = table.concat(parts)
+end
+
+local function roll(log, span)
+  local gone, count = 0, #log.text / SIZE
+  while gone < count do
+    local slot, amount = entry(log.text, gone + 1)
+    if slot * (span / SLOTS) + span > time then break end
+    log.used, gone = log.used - amount, gone + 1
+  end
+  if gone > 0 then log.text = string.sub(log.text, SIZE * gone + 1) end
 end
 
 local function opens(log, span, excess)
-  for place = 1, #log, 2 do
-    excess = excess - log[place + 1]
-    if excess <= 0 then return log[place] * (span / SLOTS) + span - time end
+  for i = 1, #log.text / SIZE do
+    local slot, amount = entry(log.text, i)
+    excess = excess - amount
+    if excess <= 0 then return slot * (span / SLOTS) + span - time end
   end
   return -1
+end
+
+local function log_of(logs, kind)
+  logs[kind] = logs[kind] or {used = 0, text = ''}
+  return logs[kind]
 end
 
 -- This replica's entry, made anew, and everybody's; nil when the report is too late.
@@ -80,8 +113,7 @@ local function register(members, logs)
       end
       if time > member[EXPIRES] then
         for kind, hold in pairs(member[HOLDS]) do
-          logs[kind] = logs[kind] or {}
-          add(logs[kind], SPANS[kind], member[EXPIRES], hold)
+          enter(log_of(logs, kind), SPANS[kind], {member[EXPIRES], hold}, 0)
         end
       else
         kept[#kept + 1] = member
@@ -94,13 +126,10 @@ end
 
 local function answer(me, members, logs, kind, ask)
   local limit, hold, need, like, unit, uses = unpack(ask)
-  local span, log, used = SPANS[kind], logs[kind] or {}, 0
-  for i = 1, #uses, 2 do
-    local at, amount = uses[i] + me[OFFSET], uses[i + 1]
-    if amount > 0 then add(log, span, at, amount) else take_back(log, span, at, -amount) end
-  end
-  log, used = rolled(log, span)
-  logs[kind] = log
+  local span, log = SPANS[kind], log_of(logs, kind)
+  enter(log, span, uses, me[OFFSET])
+  roll(log, span)
+  local used = log.used
   for _, member in ipairs(members) do used = used + (member[HOLDS][kind] or 0) end
   used = used + hold
   local free = limit - used

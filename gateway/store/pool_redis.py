@@ -14,8 +14,8 @@ from gateway.store.pool import Answers, Asks, Told
 
 POOL = Script("pool.lua")
 
-MOST = 500
-"""Scopes in one script call: it keeps the server busy for some milliseconds."""
+MOST = 100
+"""Scopes in one script call: so many keep the server busy for some 5 ms, and others get their turn between."""
 
 _Reply = list[dict[CapKind, tuple[int, int, int, int]] | bool]
 _decoder = msgspec.msgpack.Decoder(_Reply)
