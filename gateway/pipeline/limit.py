@@ -2,7 +2,7 @@
 
 Tokens are taken by estimate when a request is let in (its prompt by its bytes, its answer as three of four answers
 of this tenant and model are, never `max_tokens`), taken further as they flow beyond that, and settled at the end by
-what the cloud counted. `gateway.core.purse` says how each limit is kept and shared between replicas.
+what the cloud counted. `gateway.core.stock` says how each limit is kept and shared between replicas.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import inf
 
 from gateway.core.caps import ANSWER, ONE, PROMPT, TOTAL, Needs
 from gateway.core.estimate import Estimates, Own
-from gateway.core.purse import Purse
+from gateway.core.stock import Stock
 from gateway.errors import LimitReached
 from gateway.pipeline.faults import why
 from gateway.pipeline.live import Live
@@ -58,8 +58,8 @@ class Limit:
         self.pooling.touch(scopes, PRICE)
         now = self._clock()
         for scope in scopes:
-            for purse in scope.purses.values():
-                if not purse.has(needs[purse.weighs], now):
+            for stock in scope.stocks.values():
+                if not stock.has(needs[stock.weighs], now):
                     now = await self._wait(call, scopes, needs)
                     break
         tab.open(now)
@@ -72,26 +72,26 @@ class Limit:
         """
         for _ in range(TRIES):
             now = self._clock()
-            short = [purse for scope in scopes for purse in scope.short(needs, now)]
+            short = [stock for scope in scopes for stock in scope.short(needs, now)]
             if not short:
                 return now
-            if any(not purse.shared or now < purse.closed for purse in short):
+            if any(not stock.shared or now < stock.closed for stock in short):
                 break
-            await self._turn(call, scopes, needs, urgent=all(purse.closed == -inf for purse in short))
+            await self._turn(call, scopes, needs, urgent=all(stock.closed == -inf for stock in short))
         now = self._clock()
-        full = [(scope, purse) for scope in scopes for purse in scope.short(needs, now)]
+        full = [(scope, stock) for scope in scopes for stock in scope.short(needs, now)]
         if not full:
             return now
-        for scope, purse in full:
-            purse.missed(needs[purse.weighs])
-            name = f"{scope.who} {purse.kind}"
+        for scope, stock in full:
+            stock.missed(needs[stock.weighs])
+            name = f"{scope.who} {stock.kind}"
             self.refused[name] = self.refused.get(name, 0) + 1
         raise _refusal(full, needs, now)
 
     async def _turn(self, call: Call, scopes: tuple[Scope, ...], needs: Needs, *, urgent: bool) -> None:
-        purses = [purse for scope in scopes for purse in scope.purses.values()]
-        for purse in purses:
-            purse.wait(needs[purse.weighs])
+        stocks = [stock for scope in scopes for stock in scope.stocks.values()]
+        for stock in stocks:
+            stock.wait(needs[stock.weighs])
         began = self._clock()
         try:
             await self.pooling.turn(urgent=urgent)
@@ -99,8 +99,8 @@ class Limit:
             now = self._clock()
             call.queued += now - began
             call.waits = (*call.waits, (began, now))
-            for purse in purses:
-                purse.waited(needs[purse.weighs])
+            for stock in stocks:
+                stock.waited(needs[stock.weighs])
 
     def now(self) -> float:
         return self._clock()
@@ -109,14 +109,14 @@ class Limit:
 class Tab:
     """What one call uses of its limits: taken by estimate, settled at the end. See `gateway.service.Tab`."""
 
-    __slots__ = ("_beyond", "_estimate", "_flowed", "_limit", "_needs", "_purses", "_scopes", "_then")
+    __slots__ = ("_beyond", "_estimate", "_flowed", "_limit", "_needs", "_scopes", "_stocks", "_then")
 
     def __init__(self, limit: Limit, scopes: Sequence[Scope], estimate: Own, needs: Needs) -> None:
         self._limit = limit
         self._estimate = estimate
         self._needs = needs
         self._scopes = scopes
-        self._purses = [purse for scope in scopes for purse in scope.purses.values()]
+        self._stocks = [stock for scope in scopes for stock in scope.stocks.values()]
         self._then = 0.0
         self._flowed = 0
         self._beyond = 0
@@ -124,8 +124,8 @@ class Tab:
     def open(self, now: float) -> None:
         """Take what the call needs."""
         self._then = now
-        for purse in self._purses:
-            purse.take(self._needs[purse.weighs], now)
+        for stock in self._stocks:
+            stock.take(self._needs[stock.weighs], now)
 
     def flow(self, tokens: int, now: float) -> None:
         """So many tokens more of the answer came."""
@@ -150,58 +150,58 @@ class Tab:
         else:
             used_prompt = 0
         changes = (0, used_prompt + used_answer - prompt - answer, used_prompt - prompt, used_answer - answer)
-        for purse in self._purses:
-            change = changes[purse.weighs]
+        for stock in self._stocks:
+            change = changes[stock.weighs]
             if change > 0:
-                purse.more(change, now)
+                stock.more(change, now)
             elif change < 0:
-                purse.refund(-change, self._then)
-            elif not purse.span:
-                purse.end()
+                stock.refund(-change, self._then)
+            elif not stock.span:
+                stock.end()
         self._limit.pooling.touch(self._scopes)
 
     def headers(self) -> Headers:
         """`x-ratelimit-*` of the tightest limit on requests and on tokens."""
         now = self._limit.now()
         found: Headers = []
-        tightest: dict[bytes, tuple[int, Purse]] = {}
-        for purse in self._purses:
-            if purse.span:
-                what = b"requests" if purse.weighs == ONE else b"tokens"
-                left = purse.left(now)
+        tightest: dict[bytes, tuple[int, Stock]] = {}
+        for stock in self._stocks:
+            if stock.span:
+                what = b"requests" if stock.weighs == ONE else b"tokens"
+                left = stock.left(now)
                 if what not in tightest or left < tightest[what][0]:
-                    tightest[what] = (left, purse)
-        for what, (left, purse) in tightest.items():
-            found += quota.headers(what, purse.limit, left, purse.span)
+                    tightest[what] = (left, stock)
+        for what, (left, stock) in tightest.items():
+            found += quota.headers(what, stock.limit, left, stock.span)
         return found
 
     def _take(self, more: int, total: int, part: int, now: float) -> None:
-        for purse in self._purses:
-            if purse.weighs in (total, part):
-                purse.more(more, now)
+        for stock in self._stocks:
+            if stock.weighs in (total, part):
+                stock.more(more, now)
 
 
-def _refusal(full: Sequence[tuple[Scope, Purse]], needs: Needs, now: float) -> LimitReached:
+def _refusal(full: Sequence[tuple[Scope, Stock]], needs: Needs, now: float) -> LimitReached:
     """Names every limit that has no room; the code names the one that opens last."""
-    waits = [purse.opening(needs[purse.weighs], now) for _, purse in full]
+    waits = [stock.opening(needs[stock.weighs], now) for _, stock in full]
     wait = max((wait for wait in waits if wait < inf), default=1.0)
-    scope, purse = max(zip(full, waits, strict=True), key=lambda pair: pair[1])[0]
+    scope, stock = max(zip(full, waits, strict=True), key=lambda pair: pair[1])[0]
     whose = scope.who + ("_model" if scope.model else "")
-    named = ", ".join(_named(scope, purse) for scope, purse in full)
+    named = ", ".join(_named(scope, stock) for scope, stock in full)
     details = {
         **why("tenant-limit", named, wait),
         "limits": [
             {
-                "name": purse.kind, "of": scope.who, "model": scope.model or None, "limit": purse.limit,
-                "used": purse.limit - purse.left(now), "needed": needs[purse.weighs],
+                "name": stock.kind, "of": scope.who, "model": scope.model or None, "limit": stock.limit,
+                "used": stock.limit - stock.left(now), "needed": needs[stock.weighs],
             }
-            for scope, purse in full
+            for scope, stock in full
         ],
     }  # fmt: skip
     message = f"Rate limit reached: {named}. Try again in {quota.duration(max(wait, 0.001)).decode()}."
-    return LimitReached(message, code=f"{whose}_{purse.kind}_exceeded", retry_after=max(wait, 0.001), details=details)
+    return LimitReached(message, code=f"{whose}_{stock.kind}_exceeded", retry_after=max(wait, 0.001), details=details)
 
 
-def _named(scope: Scope, purse: Purse) -> str:
+def _named(scope: Scope, stock: Stock) -> str:
     model = f" for {scope.model}" if scope.model else ""
-    return f"{purse.limit} {_PER[purse.kind]} of your {scope.who}{model} ({purse.kind})"
+    return f"{stock.limit} {_PER[stock.kind]} of your {scope.who}{model} ({stock.kind})"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import inf
 
 from gateway.core.caps import CapKind
-from gateway.core.purse import TICK, Purse
+from gateway.core.stock import TICK, Stock
 from gateway.pipeline.scopes import Scope, Scopes
 from gateway.store.base import StoreDown
 from gateway.store.pool import Answers, Pool, Told
@@ -151,14 +151,14 @@ class Pooling:
                 return
 
     def _soonest(self) -> float:
-        return min((purse.due() for scope in self._active for purse in scope.purses.values()), default=inf)
+        return min((stock.due() for scope in self._active for stock in scope.stocks.values()), default=inf)
 
     def _due(self) -> list[Scope]:
         """Whose turn it is; those about whom there is nothing to tell are let rest."""
         soon = self._clock() + TICK / 2
         due = []
         for scope in list(self._active):
-            at = min((purse.due() for purse in scope.purses.values()), default=inf)
+            at = min((stock.due() for stock in scope.stocks.values()), default=inf)
             if at == inf:
                 del self._active[scope]
             elif at <= soon:
@@ -172,30 +172,30 @@ class Pooling:
         self._seq += 1
         self._credit = max(self._credit - 1.0, -_MOST)
         self.exchanges += 1
-        asked = [(scope, dict(scope.purses)) for scope in scopes]
+        asked = [(scope, dict(scope.stocks)) for scope in scopes]
         told = Told(
             self._replica,
             self._seq,
             int(sent * 1000),
-            {scope.name: {kind: p.ask(sent, leaving=leaving) for kind, p in purses.items()} for scope, purses in asked},
+            {scope.name: {kind: p.ask(sent, leaving=leaving) for kind, p in stocks.items()} for scope, stocks in asked},
         )
         try:
             answers = await pool.exchange(told)
         except BaseException:
-            for _, purses in asked:
-                for purse in purses.values():
-                    purse.failed()
+            for _, stocks in asked:
+                for stock in stocks.values():
+                    stock.failed()
             raise
-        for (_, purses), found in zip(asked, answers, strict=True):
-            self._hand_out(purses, found, sent)
+        for (_, stocks), found in zip(asked, answers, strict=True):
+            self._hand_out(stocks, found, sent)
 
-    def _hand_out(self, purses: dict[CapKind, Purse], found: Answers | None, sent: float) -> None:
+    def _hand_out(self, stocks: dict[CapKind, Stock], found: Answers | None, sent: float) -> None:
         now = self._clock()
-        for kind, purse in purses.items():
+        for kind, stock in stocks.items():
             if found is None:
-                purse.failed()
+                stock.failed()
             else:
-                purse.granted(found[kind], sent, now)
+                stock.granted(found[kind], sent, now)
 
     def _well(self) -> None:
         self._pause = 0.0

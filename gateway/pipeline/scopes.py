@@ -1,6 +1,6 @@
 """Which limits apply to a call: those of its tenant, of the key that was shown, and of either for the model.
 
-A `Scope` is one set of them on this replica, with a purse for every limit. It is made when somebody first needs it and
+A `Scope` is one set of them on this replica, with a stock for every limit. It is made when somebody first needs it and
 let go when its owner is gone.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.core.caps import Allowance, CapKind, Caps, Needs
-from gateway.core.purse import Purse
+from gateway.core.stock import Stock
 from gateway.pipeline.live import Live
 from gateway.policy.compiled import Tenant
 from gateway.service import Call
@@ -28,15 +28,15 @@ class Scope:
     who: str
     model: str
     caps: Caps
-    purses: dict[CapKind, Purse]
+    stocks: dict[CapKind, Stock]
 
-    def short(self, needs: Needs, now: float) -> list[Purse]:
+    def short(self, needs: Needs, now: float) -> list[Stock]:
         """The limits that have no room for this."""
-        return [purse for purse in self.purses.values() if not purse.has(needs[purse.weighs], now)]
+        return [stock for stock in self.stocks.values() if not stock.has(needs[stock.weighs], now)]
 
 
 class Scopes:
-    """All scopes of this replica. `pooled` and `shared` as in `Purse`; `join` changes the latter for all."""
+    """All scopes of this replica. `pooled` and `shared` as in `Stock`; `join` changes the latter for all."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -66,8 +66,8 @@ class Scopes:
         """The pool decides from now on, or no longer."""
         self.shared = shared
         for scope in self.all.values():
-            for purse in scope.purses.values():
-                purse.join(shared)
+            for stock in scope.stocks.values():
+                stock.join(shared)
 
     def _make(self, tenant: Tenant, key: str, model: str) -> tuple[Scope, ...]:
         owners: list[tuple[str, str, Allowance]] = [("tenant", tenant.name, tenant.limits)]
@@ -90,13 +90,13 @@ class Scopes:
             scope.caps = caps
             given = caps.given()
             for kind, limit in given.items():
-                purse = scope.purses.get(kind)
-                if purse is None:
-                    scope.purses[kind] = Purse(kind, limit, pooled=self.pooled, shared=self.shared)
+                stock = scope.stocks.get(kind)
+                if stock is None:
+                    scope.stocks[kind] = Stock(kind, limit, pooled=self.pooled, shared=self.shared)
                 else:
-                    purse.limit = limit
-            for kind in [kind for kind in scope.purses if kind not in given]:
-                del scope.purses[kind]
+                    stock.limit = limit
+            for kind in [kind for kind in scope.stocks if kind not in given]:
+                del scope.stocks[kind]
         return scope
 
     def _forget(self) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.core.caps import SPANS, CapKind
-from gateway.core.purse import TTL, Answer, Ask
+from gateway.core.stock import TTL, Answer, Ask
 
 SLOTS = 250
 """Into so many slots a span is cut."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.core.caps import CapKind
-from gateway.core.purse import TTL, Answer
+from gateway.core.stock import TTL, Answer
 from gateway.store.base import StoreDown
 from gateway.store.line import TIMEOUT, Call, Line, Script
 from gateway.store.pool import Answers, Asks, Told

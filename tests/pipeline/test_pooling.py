@@ -292,7 +292,7 @@ def test_who_leaves_while_he_waits_for_the_pool_has_taken_nothing(run: Run, hous
             await asked
         assert (await h.ask(key="sk-acme-key"))[0].status == 200
         (scope,) = h.limit.scopes.all.values()
-        assert scope.purses["rpm"].waiting == 0
+        assert scope.stocks["rpm"].waiting == 0
         await h.limit.pooling.aclose()
 
     run(scenario())

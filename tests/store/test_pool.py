@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.caps import CapKind
-from gateway.core.purse import TTL, Answer, Ask, Purse
+from gateway.core.stock import TTL, Answer, Ask, Stock
 from gateway.store.base import StoreDown
 from gateway.store.pool import MemoryPool, Told
 from gateway.store.pool_redis import RedisPool, key_of
@@ -25,7 +25,7 @@ def told(seq: int, clock: int = 0, replica: str = "a", scope: str = "tenant acme
 
 
 class World:
-    """Replicas with purses of one limit and clocks of their own. The judge is told of every use, by true time."""
+    """Replicas with stocks of one limit and clocks of their own. The judge is told of every use, by true time."""
 
     def __init__(self, kind: CapKind, limit: int, seed: int) -> None:
         self.rng = Random(seed)
@@ -33,7 +33,7 @@ class World:
         self.kind: CapKind = kind
         self.limit = limit
         self.pool = MemoryPool(lambda: self.now)
-        self.replicas: dict[str, Purse] = {}
+        self.replicas: dict[str, Stock] = {}
         self.offsets: dict[str, float] = {}
         self.seq = 0
         self.uses: list[float] = []
@@ -42,41 +42,41 @@ class World:
     def join(self) -> None:
         name = f"r{self.seq}"
         self.seq += 1
-        self.replicas[name] = Purse(self.kind, self.limit, pooled=True, shared=True)
+        self.replicas[name] = Stock(self.kind, self.limit, pooled=True, shared=True)
         self.offsets[name] = self.rng.uniform(-500, 500)
 
     def arrive(self, name: str) -> None:
-        purse, now = self.replicas[name], self.now + self.offsets[name]
-        if not purse.has(1, now) and now >= purse.closed:
-            purse.wait(1)
+        stock, now = self.replicas[name], self.now + self.offsets[name]
+        if not stock.has(1, now) and now >= stock.closed:
+            stock.wait(1)
             self.exchange(name)
-            purse.waited(1)
+            stock.waited(1)
         now = self.now + self.offsets[name]
-        if not purse.has(1, now):
-            purse.missed(1)
+        if not stock.has(1, now):
+            stock.missed(1)
             return
-        purse.take(1, now)
+        stock.take(1, now)
         self.uses.append(self.now)
         if self.kind == "streams":
             self.streams.append((name, self.now + self.rng.expovariate(0.5)))
             assert len(self.streams) <= self.limit
         else:
-            span = purse.span
+            span = stock.span
             assert len(self.uses) - bisect_right(self.uses, self.now - span) <= self.limit
 
     def exchange(self, name: str, *, lost: bool = False) -> None:
-        purse = self.replicas[name]
+        stock = self.replicas[name]
         sent = self.now + self.offsets[name]
         self.seq += 1
-        ask = purse.ask(sent)
+        ask = stock.ask(sent)
         self.now += self.rng.choice((0.0, 0.001, 0.1))
         (answers,) = self.pool.tell(Told(name, self.seq, int(sent * 1000), {"x": {self.kind: ask}}))
         assert answers is not None
         if lost:
-            purse.failed()
+            stock.failed()
         else:
             self.now += self.rng.choice((0.0, 0.001, 0.1))
-            purse.granted(answers[self.kind], sent, self.now + self.offsets[name])
+            stock.granted(answers[self.kind], sent, self.now + self.offsets[name])
 
     def step(self) -> None:
         self.now += self.rng.expovariate(4)
@@ -84,8 +84,8 @@ class World:
             self.streams.remove((name, until))
             if name in self.replicas:
                 self.replicas[name].end()
-        for name, purse in self.replicas.items():
-            if purse.due() <= self.now + self.offsets[name]:
+        for name, stock in self.replicas.items():
+            if stock.due() <= self.now + self.offsets[name]:
                 self.exchange(name, lost=self.rng.random() < 0.05)
 
 

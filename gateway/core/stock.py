@@ -74,7 +74,7 @@ class Answer:
     calm: bool = False
 
 
-class Purse:
+class Stock:
     """See the module. `shared`: the pool decides. `pooled`: there is a pool, and uses are noted for it."""
 
     __slots__ = (
@@ -116,7 +116,7 @@ class Purse:
 
     def __repr__(self) -> str:
         what = f"{self.balance} in hand" if self.shared else "alone"
-        return f"<Purse {self.kind} {self.limit}, {what}>"
+        return f"<Stock {self.kind} {self.limit}, {what}>"
 
     # --- one request --------------------------------------------------------------------------------------
 
