@@ -54,6 +54,7 @@ from gateway.settings import Settings
 from gateway.store.answers import Answers, MemoryAnswers
 from gateway.store.base import Store
 from gateway.store.fairness import Counters
+from gateway.store.pool import Pool
 from gateway.store.purse import MemoryPurses, Purses
 from gateway.store.registry import Registry
 from gateway.telemetry import environment
@@ -105,12 +106,13 @@ class Gateway:
         self.admin_port: int | None = None
         """the port of the admin's own listener, told by who opened it: /admin/v1 is there alone then, and no chat"""
         self._first = compiled
+        self.limit = Limit(self.live, self.clock)
         self.cache = Cache(self.live, self.clock, time.time, MemoryAnswers(time.time))
         service = stack(
             Observe(self.clock, self._ended),
             Authenticate(self.live),
             Understand(self.live, self.desk.form),
-            Limit(self.live, self.clock),
+            self.limit,
             self.cache,
             self.budgets,
             endpoint=Dispatch(self.live, self.desk, time.time, self.tracing.begin),
@@ -166,6 +168,7 @@ class Gateway:
             self.sharing.start()
             self.fairness = Fairness(self.desk, _counters(self.settings.redis_url), self.sharing.replica)
             self.fairness.start()
+            self.limit.pooling.start(_pool(self.settings.redis_url))
             self.enrolment = Enrolment(self.live, _registry(self.settings.redis_url), time.time)
             await self.enrolment.start()
             self.cache.answers = _answers(self.settings.redis_url, self.clock)
@@ -185,6 +188,7 @@ class Gateway:
         closing += [part.aclose() for part in parts if part is not None]
         await asyncio.gather(*closing)
         self.lag.close()
+        await self.limit.pooling.aclose()
         self.price_clock.close()
         self.desk.close()
         await self.live.aclose()
@@ -262,6 +266,8 @@ class Gateway:
             detail["reload"] = "the last reload was rejected; see /status"
         if self.sharing is not None and (health := self.sharing.health()).degraded:
             detail["shared_state"] = f"out of reach, working with safe shares: {health.reason}"
+        if why := self.limit.pooling.health().reason:
+            detail["limits"] = f"callers' limits are counted by this process alone: {why}"
         if self.enrolment is not None and not (touch := self.enrolment.touch()).reachable:
             what = "those known last go on" if touch.known else "only those of the document are known"
             detail["tenants"] = f"the registry is out of reach, {what}: {touch.reason}"
@@ -284,6 +290,7 @@ class Gateway:
             "tenants": asdict(self.enrolment.touch()) if self.enrolment else None,
             "shared_state": asdict(self.sharing.health()) if self.sharing else None,
             "shared_counters": {"trouble": self.fairness.trouble} if self.fairness else None,
+            "limits": asdict(self.limit.pooling.health()),
             "usage": [asdict(sink) for sink in self.recorder.health()],
             "traces": self.tracing.health(),
             "budgets": [{"name": view.name, **told(view, self.live)} for view in self.purser.views()],
@@ -292,14 +299,18 @@ class Gateway:
 
     def exposition(self) -> bytes:
         """Everything `/metrics` says. prometheus_client is imported at the first scrape, not at start."""
-        from gateway.telemetry.exposition import Shared, expose
+        from gateway.telemetry.exposition import Callers, Shared, expose
 
         shared = None
         if self.sharing is not None:
             health, sharer = self.sharing.health(), self.sharing.sharer
             shared = Shared(health.degraded, health.replicas, sharer.exchanges, sharer.failures)
         snapshot = self.desk.dispatcher.snapshot(self.clock())
-        return expose(self.metrics, snapshot, shared, self.recorder.health(), self.purser.views(), self.cache.view())
+        pool = self.limit.pooling.health()
+        callers = Callers(bool(pool.reason), pool.exchanges, pool.failures, self.limit.refused)
+        return expose(
+            self.metrics, snapshot, shared, self.recorder.health(), self.purser.views(), self.cache.view(), callers
+        )
 
 
 def _store(url: str) -> Store:
@@ -313,6 +324,12 @@ def _counters(url: str) -> Counters:
     from gateway.store.fairness_redis import RedisCounters
 
     return RedisCounters(url)
+
+
+def _pool(url: str) -> Pool:
+    from gateway.store.pool_redis import RedisPool
+
+    return RedisPool(url)
 
 
 def _stream(url: str, keep: int, name: str = "") -> Sink:

@@ -40,6 +40,16 @@ class Caller(Protocol):
         """Who he is for clouds that tell users apart; empty: they are told nothing."""
 
 
+class Tab(Protocol):
+    """What a call uses of its caller's limits (`pipeline.limit`)."""
+
+    def flow(self, tokens: int, now: float) -> None:
+        """So many tokens more of its answer came; told now and then, not for every one."""
+
+    def headers(self) -> Headers:
+        """What its answer says of the limits."""
+
+
 class Attempt:
     """The record of one try on one backend: what was leased, when things happened, how it ended.
 
@@ -157,6 +167,7 @@ class Call:
         "request",
         "responded",
         "status",
+        "tab",
         "told",
         "waits",
     )
@@ -191,7 +202,7 @@ class Call:
         self.easing: Easing | None = None
         """what it gives up by its policy's ladder; None: nothing"""
         self.queued = 0.0
-        """seconds spent waiting for a lease, over all attempts"""
+        """seconds spent waiting for a lease, over all attempts, or for the pool of its caller's limits"""
         self.waits: tuple[tuple[float, float], ...] = ()
         """from when to when it waited"""
         self.reading = 0.0
@@ -207,6 +218,8 @@ class Call:
         self.responded = 0.0
         self.ended = 0.0
         self.status = 0
+        self.tab: Tab | None = None
+        """None for callers without limits"""
         self.on_end: list[Callable[[Call], None]] = []
         """called once by the edge, last first, when the last byte was handed over or the client has left"""
 

@@ -11,11 +11,12 @@ exactly what they get. Reserving `max_tokens` as such would waste most of a toke
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from math import ceil
 from typing import Protocol
 
 from gateway.core.latency import Quantiles
-from gateway.core.nouns import Request, Usage
+from gateway.core.nouns import Usage
 
 BYTES_PER_TOKEN = 3.5
 FIRST_OUTPUT = 1024
@@ -25,6 +26,9 @@ _QUARTILE = 0.75
 _REFRESH = 8, 64
 """The belief is renewed after that many answers: while young, and later (a quantile costs more than a count)."""
 _SIZES = 40
+
+_YOUNG = 8
+"""Answers of a tenant's own before what he asks is judged by them."""
 
 
 class Sized(Protocol):
@@ -91,7 +95,7 @@ class Estimate:
         expected = ceil(most * shares.upper)
         return min(most, expected)
 
-    def learn(self, request: Request, usage: Usage) -> None:
+    def learn(self, request: Sized, usage: Usage) -> None:
         """A cloud has counted. Empty prompts say nothing about bytes per token."""
         if usage.prompt > 0 and request.prompt_bytes > 0:
             self._weigh(request.prompt_bytes / usage.prompt)
@@ -118,3 +122,50 @@ class Estimate:
 def _size(most: int) -> int:
     size = most.bit_length()
     return size if size < _SIZES else _SIZES - 1
+
+
+class Estimates:
+    """Estimates by tenant and model, `most` of them: those unused for longest go first."""
+
+    def __init__(self, most: int = 2000) -> None:
+        self._most = most
+        self._own: OrderedDict[tuple[str, str], Own] = OrderedDict()
+        self._models: OrderedDict[str, Estimate] = OrderedDict()
+
+    def of(self, tenant: str, model: str) -> Own:
+        """The estimate for this tenant's requests for this model."""
+        own = self._own.get((tenant, model))
+        if own is None:
+            if len(self._own) >= self._most:
+                self._own.popitem(last=False)
+            if model not in self._models and len(self._models) >= self._most:
+                self._models.popitem(last=False)
+            own = self._own[tenant, model] = Own(self._models.setdefault(model, Estimate()))
+        else:
+            self._own.move_to_end((tenant, model))
+        return own
+
+
+class Own:
+    """One tenant's estimate for one model: the model's until `_YOUNG` of its own answers have been counted."""
+
+    __slots__ = ("_left", "_model", "_own")
+
+    def __init__(self, model: Estimate) -> None:
+        self._model = model
+        self._own = Estimate()
+        self._left = _YOUNG
+
+    def prompt(self, request: Sized) -> int:
+        """See `Estimate.prompt`."""
+        return (self._model if self._left else self._own).prompt(request)
+
+    def answer(self, request: Sized) -> int:
+        """See `Estimate.answer`."""
+        return (self._model if self._left else self._own).answer(request)
+
+    def learn(self, request: Sized, usage: Usage) -> None:
+        """See `Estimate.learn`."""
+        self._left -= 1 if self._left else 0
+        self._own.learn(request, usage)
+        self._model.learn(request, usage)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from gateway.pipeline.live import Live
@@ -38,7 +37,7 @@ def _tenant(live: Live, name: str, in_document: bool, active: int, spending: Spe
         "status": "active" if found.active else "disabled",
         "class": found.class_,
         "weight": found.weight,
-        "limits": {kind: limit for kind, limit in asdict(found.limits).items() if limit is not None},
+        "limits": found.limits.words(),
         "budget": spending.get(f"tenant:{name}"),
         "models": None if found.models is None else sorted(found.models),
         "user_id": found.user_id,
@@ -62,6 +61,9 @@ def keys(live: Live, tenant: str, now: float, spending: Spending) -> list[dict[s
     mine = [
         {**key, "budget": spending.get(f"key:{key['id']}")} for key in found if not tenant or key["tenant"] == tenant
     ]
+    for key in mine:
+        limits = live.index.limits.get(key["id"])
+        key["limits"] = limits.words() if limits is not None else {}
     return sorted(mine, key=lambda key: (key["tenant"], key["created"] or "", key["id"]))
 
 

@@ -6,7 +6,6 @@ import hmac
 import time
 from collections.abc import Callable
 
-from gateway.core.nouns import Limits
 from gateway.errors import Forbidden, RequestError, Unauthorized
 from gateway.pipeline.live import Live
 from gateway.policy.compiled import Tenant
@@ -15,7 +14,7 @@ from gateway.policy.roster import Access
 from gateway.policy.scalars import written
 from gateway.service import Call, Response, Service
 
-LOCAL = Tenant(name="local", class_="standard", weight=1.0, limits=Limits())
+LOCAL = Tenant(name="local", class_="standard", weight=1.0)
 """Whoever calls a gateway without tenants; `serve` lets it listen on loopback only."""
 
 

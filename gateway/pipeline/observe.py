@@ -55,8 +55,9 @@ def overhead(call: Call) -> float:
 
 
 def routing_headers(call: Call) -> Headers:
-    """`x-request-id`, the `x-spillgate-*` headers and `server-timing`. The backend is the one that answers, or was
-    tried last, or "".
+    """`x-request-id`, the `x-spillgate-*` headers, `server-timing`, and `x-ratelimit-*` for callers with limits.
+
+    The backend is the one that answers, or was tried last, or "".
 
     The times are those until the answer began, in milliseconds; `total` is the sum of the others.
     """
@@ -81,7 +82,7 @@ def routing_headers(call: Call) -> Headers:
         headers.append((b"x-spillgate-degraded", ", ".join(words).encode()))
     if call.cache is not None:
         headers.append((b"x-spillgate-cache", _reused(call.cache)))
-    return headers
+    return headers if call.tab is None else headers + call.tab.headers()
 
 
 def _reused(reuse: Reuse) -> bytes:

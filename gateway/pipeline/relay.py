@@ -113,6 +113,8 @@ class StreamBody:
     def _report(self) -> None:
         tokens, now = self._attempt.tokens, self._desk.clock()
         self._desk.dispatcher.progress(self._attempt.lease, tokens - self._reported, now)
+        if self._call.tab is not None:
+            self._call.tab.flow(tokens - self._reported, now)
         self._reported = tokens
         self._report_at = now + REPORT_AFTER
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.core.nouns import Learn, Limits
+from gateway.policy.allowing import LimitsWord
 from gateway.policy.diagnose import Problems, nearest
-from gateway.policy.schema import LimitsWord, PolicyWord
+from gateway.policy.schema import PolicyWord
 from gateway.policy.walk import Read
 
 
@@ -179,9 +180,7 @@ def learn_of(read: Read, account: str) -> Learn:
     return "off" if "off" in said else "beyond" if "beyond" in said else "within"
 
 
-def limits(word: LimitsWord | None) -> Limits:
-    if word is None:
-        return Limits()
+def limits(word: LimitsWord) -> Limits:
     return Limits(word.streams, word.rpm, word.tpm, word.rps, word.tps, word.ramp)
 
 

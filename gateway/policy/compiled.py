@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.core.caps import UNLIMITED, Allowance
 from gateway.core.money import Budget
-from gateway.core.nouns import Limits, Plan, ServiceClass
+from gateway.core.nouns import Plan, ServiceClass
 from gateway.core.tariff import Tariffs
 from gateway.policy.diagnose import Problem
 
@@ -62,6 +63,7 @@ class Key:
     name: str = ""
     expires: float | None = None
     budget: Budget | None = None
+    limits: Allowance = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Tenant:
     name: str
     class_: ServiceClass
     weight: float
-    limits: Limits
+    limits: Allowance = UNLIMITED
     keys: tuple[Key, ...] = ()
     models: frozenset[str] | None = None
     user_id: str = ""

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import BadRequest, Conflict, DocumentError, NotFound
+from gateway.policy.allowing import AllowanceWord
 from gateway.policy.compiled import Tenant
 from gateway.policy.diagnose import nearest
 from gateway.policy.kinds import NAME
@@ -75,6 +76,7 @@ def replace(roster: Roster, given: Given, name: str, terms: Terms, now: float) -
     except DocumentError as error:
         raise _misunderstood(error) from None
     _known(word.models, given.models)
+    _known_per_model(word.limits, given.models)
     record = TenantRecord(old.record.created if old else now, dict(terms))
     return {**_forgotten(roster, given, now), **dict([tenant_field(name, record)])}
 
@@ -111,7 +113,7 @@ def issue(
     changes = _forgotten(roster, given, now)
     if len(roster.keys) - len(changes) >= given.most_keys:
         raise Conflict(f"There are {given.most_keys} keys already; revoke some.", code="too_many_keys")
-    name, record = key_field(digest, _record(tenant, terms, now))
+    name, record = key_field(digest, _record(tenant, terms, now, given.models))
     if digest.hex() in roster.keys:
         raise Conflict("There is this key already.", code="key_exists")
     if replaces:
@@ -128,7 +130,7 @@ def amend_key(roster: Roster, given: Given, key: str, patch: Terms, now: float) 
     old = find(roster, given, key)
     if old.record.revoked is not None:
         raise Conflict(f"Key {old.id} was revoked; that is for good.", code="revoked_api_key")
-    record = _record(old.record.tenant, _patched(old.record.terms, patch), old.record.created)
+    record = _record(old.record.tenant, _patched(old.record.terms, patch), old.record.created, given.models)
     return {**_forgotten(roster, given, now), **dict([key_field(old.digest, record)])}
 
 
@@ -172,11 +174,12 @@ def _documents(name: str) -> Conflict:
     return Conflict(message, code="tenant_in_document", param="name")
 
 
-def _record(tenant: str, terms: Terms, created: float) -> KeyRecord:
+def _record(tenant: str, terms: Terms, created: float, models: Mapping[str, str]) -> KeyRecord:
     try:
-        key_word(terms)
+        word = key_word(terms)
     except DocumentError as error:
         raise _misunderstood(error) from None
+    _known_per_model(word.limits, models)
     return KeyRecord(tenant, created, dict(terms))
 
 
@@ -200,11 +203,16 @@ def _patched(terms: Terms, patch: Terms) -> dict[str, Any]:
     return {name: value for name, value in {**terms, **patch}.items() if value is not None}
 
 
-def _known(models: Iterable[str], names: Mapping[str, str]) -> None:
+def _known(models: Iterable[str], names: Mapping[str, str], param: str = "models") -> None:
     for model in models:
         if model not in names:
-            message = f"models: unknown model '{model}' ({nearest(model, names)})"
-            raise BadRequest(message, code="invalid_value", param="models")
+            message = f"{param}: unknown model '{model}' ({nearest(model, names)})"
+            raise BadRequest(message, code="invalid_value", param=param)
+
+
+def _known_per_model(word: AllowanceWord | None, names: Mapping[str, str]) -> None:
+    if word is not None:
+        _known(word.per_model, names, "limits.per_model")
 
 
 def _misunderstood(error: DocumentError) -> BadRequest:

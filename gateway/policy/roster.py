@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.core.caps import Allowance
 from gateway.core.money import Budget
 from gateway.errors import DocumentError
 from gateway.policy import keys, tree
@@ -26,7 +27,7 @@ from gateway.policy.diagnose import Problems
 from gateway.policy.kinds import NAME
 from gateway.policy.schema import KeyWord, TenantWord
 from gateway.policy.shapes import part
-from gateway.policy.tenants import tenant
+from gateway.policy.tenants import allowance, tenant
 from gateway.policy.walk import part as walk
 
 Fields = Mapping[str, bytes]
@@ -113,6 +114,8 @@ class Index:
     revoked: frozenset[bytes] = field(default=frozenset(), repr=False)
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
     budgets: Mapping[str, Budget] = field(default_factory=dict)
+    limits: Mapping[str, Allowance] = field(default_factory=dict)
+    """of keys that have some of their own, by the keys' ids"""
 
 
 def read(fields: Fields, before: Roster = EMPTY) -> Roster:
@@ -190,9 +193,11 @@ def index(document: Iterable[Tenant], roster: Roster, names: Mapping[str, str]) 
             revoked.add(issued.digest)
         elif owner is not None and issued.digest not in accesses:
             word = issued.word
-            key = Key(issued.id, issued.digest, word.name, word.expires, budget(word.budget))
+            limits = allowance(word.limits, names)
+            key = Key(issued.id, issued.digest, word.name, word.expires, budget(word.budget), limits)
             accesses[issued.digest] = _access(owner, key)
-    return Index(accesses, frozenset(revoked - accesses.keys()), tenants, _budgets(accesses, tenants))
+    limited = {access.key.id: access.key.limits for access in accesses.values() if access.key.limits}
+    return Index(accesses, frozenset(revoked - accesses.keys()), tenants, _budgets(accesses, tenants), limited)
 
 
 def _budgets(accesses: Mapping[bytes, Access], tenants: Mapping[str, Tenant]) -> dict[str, Budget]:

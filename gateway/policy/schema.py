@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
+from gateway.policy.allowing import AllowanceWord, LimitsWord
 from gateway.policy.cacheword import CacheWord
 from gateway.policy.kinds import about, amount, count, duration, limit, moment, name, positive, share, text
 from gateway.policy.schema_money import BudgetWord, PriceWord
@@ -29,20 +30,6 @@ class ModelWord(Struct, frozen=True):
     policy: Annotated[
         str, name("The policy that decides where its requests go. May be left out when there is only one.")
     ] = ""
-
-
-class LimitsWord(Struct, frozen=True):
-    """What may be used; leave out what has no limit or is not known."""
-
-    streams: Annotated[int, limit("Requests in flight: sent and not yet completely answered.")] | None = None
-    rpm: Annotated[int, limit("Requests in any 60 seconds.")] | None = None
-    tpm: Annotated[int, limit("Tokens (prompt and answer) in any 60 seconds.")] | None = None
-    rps: Annotated[int, limit("Requests in any second.")] | None = None
-    tps: Annotated[int, limit("Tokens in any second.")] | None = None
-    ramp: (
-        Annotated[int, limit("By how many the requests started in one second may exceed those of the second before.")]
-        | None
-    ) = None
 
 
 class BackendWord(Struct, frozen=True):
@@ -278,6 +265,7 @@ class KeyWord(Struct, frozen=True):
         | None
     ) = None
     budget: Annotated[BudgetWord, about("What may be spent with it, within what the tenant may spend.")] | None = None
+    limits: Annotated[AllowanceWord, about("What may be used with it, within what the tenant may.")] | None = None
 
     def __repr__(self) -> str:
         return f"<key {self.name!r}>"
@@ -293,7 +281,7 @@ class TenantWord(Struct, frozen=True):
         default="standard", name="class"
     )
     weight: Annotated[float, positive("Its share when tenants compete, against the weights of the others.")] = 1.0
-    limits: Annotated[LimitsWord, about("What it may use.")] | None = None
+    limits: Annotated[AllowanceWord, about("What it may use.")] | None = None
     budget: Annotated[BudgetWord, about("What it may spend.")] | None = None
     models: Annotated[
         list[Annotated[str, name("a model")]],

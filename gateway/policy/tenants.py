@@ -6,9 +6,10 @@ import hashlib
 import re
 from collections.abc import Mapping
 
+from gateway.core.caps import Allowance, Caps
 from gateway.policy import keys
+from gateway.policy.allowing import AllowanceWord, CapsWord
 from gateway.policy.budgets import budget
-from gateway.policy.checks import limits
 from gateway.policy.compiled import Key, Tenant
 from gateway.policy.diagnose import Path, Problems, nearest
 from gateway.policy.schema import KeyWord, TenantWord
@@ -28,8 +29,9 @@ def tenants(read: Read, problems: Problems) -> tuple[Tenant, ...]:
         mine = [
             key
             for index, said in enumerate(word.keys)
-            if (key := _key(read, ("tenants", name, "keys", index), said, owners, problems)) is not None
+            if (key := _key(read, ("tenants", name, "keys", index), said, owners, problems, names)) is not None
         ]
+        _check_per_model(read, ("tenants", name), word.limits, names, problems)
         for index, model in enumerate(word.models):
             if model and model not in names:
                 path = ("tenants", name, "models", index)
@@ -45,7 +47,7 @@ def tenant(name: str, word: TenantWord, keys_: tuple[Key, ...], names: Mapping[s
         name=name,
         class_=word.class_,
         weight=word.weight,
-        limits=limits(word.limits),
+        limits=allowance(word.limits, names),
         keys=keys_,
         models=models,
         user_id=word.user_id or user_id(name),
@@ -62,7 +64,37 @@ def user_id(name: str) -> str:
     return "sg-" + hashlib.sha256(b"spillgate user_id\0" + name.encode()).hexdigest()[:32]
 
 
-def _key(read: Read, path: Path, word: KeyWord, owners: dict[bytes, Path], problems: Problems) -> Key | None:
+def allowance(word: AllowanceWord | None, names: Mapping[str, str]) -> Allowance:
+    """Limits as the gateway runs on them; models that are not there are passed over."""
+    if word is None:
+        return Allowance()
+    per_model = {names[model]: _caps(caps) for model, caps in word.per_model.items() if model in names}
+    return Allowance(_caps(word), per_model)
+
+
+def _caps(word: CapsWord) -> Caps:
+    return Caps(word.streams, word.rps, word.rpm, word.tpm, word.tpm_in, word.tpm_out)
+
+
+def _check_per_model(
+    read: Read, path: Path, word: AllowanceWord | None, names: Mapping[str, str], problems: Problems
+) -> None:
+    seen: dict[str, str] = {}
+    for model in word.per_model if word is not None else ():
+        where = (*path, "limits", "per_model", model)
+        if model not in names:
+            problems.error(read.at(*where), where, f"unknown model '{model}'", nearest(model, names))
+        elif names[model] in seen:
+            message = f"'{model}' and '{seen[names[model]]}' are the same model"
+            problems.error(read.at(*where), where, message, "name it once")
+        else:
+            seen[names[model]] = model
+
+
+def _key(
+    read: Read, path: Path, word: KeyWord, owners: dict[bytes, Path], problems: Problems, names: Mapping[str, str]
+) -> Key | None:
+    _check_per_model(read, path, word.limits, names, problems)
     where = path if path in read.texts else (*path, "key")
     digest = _digest(read, where, word.key, problems)
     if digest is None:
@@ -74,7 +106,7 @@ def _key(read: Read, path: Path, word: KeyWord, owners: dict[bytes, Path], probl
         problems.error(read.at(*where), where, f"{whose} has the same key", hint)
         return None
     owners[digest] = where
-    return Key(keys.key_id(digest), digest, word.name, word.expires, budget(word.budget))
+    return Key(keys.key_id(digest), digest, word.name, word.expires, budget(word.budget), allowance(word.limits, names))
 
 
 def _digest(read: Read, path: Path, key: str, problems: Problems) -> bytes | None:

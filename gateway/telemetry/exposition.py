@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,6 +27,16 @@ class Shared:
     failures: int
 
 
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Callers' own limits: how their pool is doing, and refusals by whose limit and which ("tenant rpm")."""
+
+    alone: bool
+    exchanges: int
+    failures: int
+    refused: Mapping[str, int]
+
+
 OTHERS = "(others)"
 """no tenant can have this name"""
 _BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
@@ -41,6 +51,7 @@ class _Snapshot(Collector):
         sinks: Sequence[SinkHealth],
         budgets: Sequence[BudgetView],
         cache: CacheView | None,
+        callers: Callers | None,
     ) -> None:
         self._metrics = metrics
         self._fleet = fleet
@@ -48,6 +59,7 @@ class _Snapshot(Collector):
         self._sinks = sinks
         self._budgets = budgets
         self._cache = cache
+        self._callers = callers
 
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily(
@@ -87,6 +99,8 @@ class _Snapshot(Collector):
             yield from _money(self._budgets)
         if self._cache is not None:
             yield from gauges(self._cache)
+        if self._callers is not None:
+            yield from _limits(self._callers)
 
 
 def _waiting_tenants(fleet: FleetView) -> Metric:
@@ -124,6 +138,20 @@ def _shared_state(shared: Shared) -> Iterable[Metric]:
     yield GaugeMetricFamily("spillgate_replicas", "Replicas last seen in the shared state.", shared.replicas)
     yield CounterMetricFamily("spillgate_shared_state_exchanges", "Round trips to Redis.", shared.exchanges)
     yield CounterMetricFamily("spillgate_shared_state_failures", "Round trips that failed.", shared.failures)
+
+
+def _limits(callers: Callers) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "spillgate_caller_limits_alone", "1 while each replica counts callers' limits by itself.", float(callers.alone)
+    )
+    yield CounterMetricFamily("spillgate_caller_limit_exchanges", "Round trips for limits.", callers.exchanges)
+    yield CounterMetricFamily("spillgate_caller_limit_failures", "Round trips that failed.", callers.failures)
+    refused = CounterMetricFamily(
+        "spillgate_caller_limit_refusals", "Requests over a caller's limit.", labels=["of", "limit"]
+    )
+    for name, count in callers.refused.items():
+        refused.add_metric(name.split(), count)
+    yield refused
 
 
 def _records(sinks: Sequence[SinkHealth]) -> Iterable[Metric]:
@@ -225,8 +253,9 @@ def expose(
     sinks: Sequence[SinkHealth] = (),
     budgets: Sequence[BudgetView] = (),
     cache: CacheView | None = None,
+    callers: Callers | None = None,
 ) -> bytes:
     """Prometheus text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, fleet, shared, sinks, budgets, cache))
+    registry.register(_Snapshot(metrics, fleet, shared, sinks, budgets, cache, callers))
     return generate_latest(registry)

@@ -178,7 +178,7 @@ def test_a_tenant_of_run_time_is_let_in_limited_and_let_go_like_any_other(run: R
         h.live.enrol(found)
         response, call = await h.ask(key="sk-omega", model="flash")
         assert (response.status, call.caller.name) == (200, "omega")
-        assert error((await h.ask(key="sk-omega", model="flash"))[0])["code"] == "rpm_exceeded"
+        assert error((await h.ask(key="sk-omega", model="flash"))[0])["code"] == "tenant_rpm_exceeded"
         assert error((await h.ask(key="sk-omega"))[0])["code"] == "model_not_found"
         assert (await h.ask(key="sk-acme-key"))[0].status == 200
         h.live.enrol(grown(found, h, enrol.revoke, key_id(digest("sk-omega"))))
@@ -220,6 +220,6 @@ def test_meters_of_tenants_that_went_away_are_let_go(run: Run, house: Any) -> No
             found = grown(roster.EMPTY, h, enrol.create, f"t{number}", {"limits": {"rpm": 9}})
             h.live.enrol(grown(found, h, enrol.issue, f"t{number}", {}, digest(f"sk-{number}")))
             assert (await h.ask(key=f"sk-{number}"))[0].status == 200
-        assert len(h.limit._meters) < 120
+        assert len(h.limit.scopes.all) < 120
 
     run(scenario())

@@ -61,8 +61,10 @@ def test_a_tenant_over_its_rate_is_refused_by_name_and_others_are_not(run: Run, 
         for _ in range(2):
             assert (await h.ask(key="sk-acme-key"))[0].status == 200
         response, _ = await h.ask(key="sk-acme-key")
-        assert (response.status, error(response)["code"]) == (429, "rpm_exceeded")
-        assert error(response)["limits"] == [{"name": "rpm", "used": 2, "limit": 2.0}]
+        assert (response.status, error(response)["code"]) == (429, "tenant_rpm_exceeded")
+        assert error(response)["limits"] == [
+            {"name": "rpm", "of": "tenant", "model": None, "limit": 2, "used": 2, "needed": 1}
+        ]
         assert (await h.ask(key="sk-beta-key"))[0].status == 200
         await asyncio.sleep(float(header_of(response, "retry-after")))
         assert (await h.ask(key="sk-acme-key"))[0].status == 200
@@ -77,7 +79,7 @@ def test_a_tenants_streams_are_free_again_when_they_end(run: Run, house: Any) ->
         first = asyncio.create_task(h.ask(key="sk-acme-key"))
         await asyncio.sleep(0.5)
         response, _ = await h.ask(key="sk-acme-key")
-        assert error(response)["code"] == "streams_exceeded"
+        assert error(response)["code"] == "tenant_streams_exceeded"
         await first
         second = asyncio.create_task(h.ask(key="sk-acme-key"))
         await asyncio.sleep(0.5)
@@ -97,7 +99,7 @@ def test_tokens_are_settled_by_what_the_cloud_counted(run: Run, house: Any) -> N
         for _ in range(3):
             assert (await h.ask(key="sk-acme-key"))[0].status == 200
         response, _ = await h.ask(key="sk-acme-key", messages=[{"content": "x" * 4000}])
-        assert error(response)["code"] == "tpm_exceeded"
+        assert error(response)["code"] == "tenant_tpm_exceeded"
         h.assert_quiet()
 
     run(scenario())

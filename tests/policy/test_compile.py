@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.core.caps import UNLIMITED
 from gateway.core.nouns import Account, HedgeRules, Limits, Model, Price, Request, RetryRules
 from gateway.core.rules import AffinityRules
 from gateway.errors import DocumentError
@@ -73,7 +74,7 @@ def test_tenants_are_known_by_the_digests_of_their_keys(valid: str, compile_text
         hashlib.sha256(b"acme-key-nobody-may-see").digest(),
         bytes.fromhex(digest),
     )
-    assert (acme.class_, zeta.class_, zeta.weight, zeta.limits) == ("interactive", "standard", 1.0, Limits())
+    assert (acme.class_, zeta.class_, zeta.weight, zeta.limits) == ("interactive", "standard", 1.0, UNLIMITED)
 
 
 def test_no_repr_shows_a_secret(valid: str, env: Mapping[str, str], compile_text: Compile) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.nouns import Limits
+from gateway.core.caps import Allowance, Caps
 from gateway.errors import BadRequest, Conflict, DocumentError, NotFound, RequestError
 from gateway.policy import enrol, roster, tree
 from gateway.policy.compiled import Key, Tenant
@@ -21,7 +21,7 @@ from gateway.policy.schema import TenantWord
 NOW = 1_800_000_000.0
 NAMES = {"r2": "r2", "deepseek-r2": "r2", "flash": "flash"}
 DOC_KEY = Key(key_id(digest("doc")), digest("doc"), "laptop")
-DOC = Tenant("doc", "standard", 1.0, Limits(), (DOC_KEY,))
+DOC = Tenant("doc", "standard", 1.0, Allowance(), (DOC_KEY,))
 GIVEN = Given({"doc": DOC}, NAMES)
 
 
@@ -50,7 +50,7 @@ def test_a_tenant_of_run_time_is_a_tenant_like_the_documents() -> None:
     terms = {"class": "batch", "weight": 2, "limits": {"rpm": 600, "tpm": "2M"}, "models": ["deepseek-r2"]}
     found = index(made(**terms)).tenants["acme"]
     assert found == Tenant(
-        "acme", "batch", 2.0, Limits(rpm=600, tpm=2_000_000), (), frozenset({"r2"}), found.user_id, active=True
+        "acme", "batch", 2.0, Allowance(Caps(rpm=600, tpm=2_000_000)), (), frozenset({"r2"}), found.user_id, active=True
     )
 
 
@@ -67,7 +67,7 @@ def test_a_key_lets_its_tenant_in_and_is_nowhere_in_the_records() -> None:
 
 def test_the_document_wins_where_both_name_a_tenant_and_keys_of_both_open_it() -> None:
     found = with_key(made(tenant="doc2", weight=7), "sk-1", tenant="doc2")
-    document = Tenant("doc2", "interactive", 3.0, Limits(), (DOC_KEY,))
+    document = Tenant("doc2", "interactive", 3.0, Allowance(), (DOC_KEY,))
     both = roster.index([document], found, NAMES)
     assert both.tenants == {"doc2": document}
     assert both.accesses[digest("sk-1")].tenant is both.accesses[DOC_KEY.digest].tenant is document
