@@ -40,7 +40,7 @@ IDLE = 5.0
 
 RECENT = 60.0
 LOOK = 30.0
-"""Seconds between two looks at a budget that nobody used here for `RECENT`; until then it is `IDLE`."""
+"""Seconds between two looks at a budget that nobody asked for here for `RECENT`; until then it is `IDLE`."""
 
 _LIFE = 86400.0
 """Seconds for which a period is kept after its end: the longest answer has ended by then."""
@@ -185,7 +185,7 @@ class Purse:
     """One replica's part of one budget in one period. Times are seconds on the gateway's monotonic clock."""
 
     __slots__ = (
-        "_asked", "_barred", "_barred_for", "_gen", "_least", "_left", "_members", "_need", "_picos", "_seq",
+        "_asked", "_barred", "_barred_for", "_gen", "_least", "_left", "_members", "_need", "_picos", "_seq", "_sought",
         "_told", "_used", "alone", "budget", "cap", "free", "key", "member", "name", "others", "period", "refused",
         "reserved", "uncounted", "warned",
     )  # fmt: skip
@@ -217,7 +217,7 @@ class Purse:
         self._left = False
         self._gen = 0
         self._members: Mapping[str, int] = {}
-        self._used = now - RECENT
+        self._used = self._sought = now - RECENT
         self._asked = now - LOOK
         self._barred = now
         self._barred_for = 0
@@ -271,8 +271,9 @@ class Purse:
         """What is in hand runs low, and there is more to be had."""
         return self.free > 0 and self.room(away=False) < self.step // 2
 
-    def require(self, cost: int) -> None:
+    def require(self, cost: int, now: float) -> None:
         """A request that may cost so much waits."""
+        self._sought = now
         self._need += cost
         self._least = min(self._least or cost, cost)
 
@@ -287,7 +288,7 @@ class Purse:
             return True
         silence = now - self._asked
         news = self.total != self._told or (not busy and self.cap > self.total)
-        recent = busy or now - self._used < RECENT
+        recent = busy or now - max(self._used, self._sought) < RECENT
         return silence >= (AGAIN if news else IDLE if recent else LOOK)
 
     def ask(self, now: float, unix: float, *, leaving: bool = False) -> Ask:

@@ -101,7 +101,7 @@ class Purser:
                 break
             if self.away or purse.barred(cost, self._clock()):
                 return False
-            purse.require(cost)
+            purse.require(cost, self._clock())
             self._wake.set()
             if not await self._hear():
                 return False

@@ -96,8 +96,8 @@ def purse(amount: int = 1000 * MICRO, now: float = 0.0, member: str = "a", **wor
 def test_nothing_is_in_hand_before_the_store_has_answered() -> None:
     found = purse()
     assert (found.room(away=False), found.room(away=True), found.blank) == (0, 1000 * MICRO, True)
-    found.require(5 * MICRO)
-    found.require(2 * MICRO)
+    found.require(5 * MICRO, 0.0)
+    found.require(2 * MICRO, 0.0)
     assert found.due(0.0)
     ask = found.ask(0.0, NOON)
     assert (ask.seq, ask.total, ask.cap, ask.need, ask.least, ask.want) == (1, 0, 0, 7 * MICRO, 2 * MICRO, 0)
@@ -164,9 +164,18 @@ def test_news_are_told_within_a_second_and_silence_is_bounded() -> None:
     assert (found.others, found.spent) == (7, 8)
 
 
+def test_who_is_refused_is_told_news_as_soon_as_who_is_served() -> None:
+    found = purse(now=0.0)
+    found.require(9, 0.0)
+    found.told(found.ask(0.0, NOON), Told(cap=0, free=0), 0.0)
+    assert (found.due(IDLE - 0.1), found.due(IDLE)) == (False, True)
+    found.ask(RECENT, NOON)
+    assert (found.due(RECENT + LOOK - 0.1), found.due(RECENT + LOOK)) == (False, True)
+
+
 def test_what_was_not_to_be_had_is_not_asked_for_again_at_once() -> None:
     found = purse()
-    found.require(9)
+    found.require(9, 0.0)
     ask = found.ask(0.0, NOON)
     assert not found.barred(9, 0.0)
     found.told(ask, Told(cap=4, free=0), 0.0)
@@ -231,7 +240,7 @@ class Replicas:
                 mine.reserve(amount, self.now)
                 self.running[who].append(amount)
             else:
-                mine.require(amount)
+                mine.require(amount, self.now)
         elif what == "end" and self.running[who]:
             reserved = self.running[who].pop(amount % len(self.running[who]))
             mine.settle(reserved, (reserved - amount % (reserved + 1)) * MICRO)
