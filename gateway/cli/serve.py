@@ -21,8 +21,8 @@ from gateway import __version__
 from gateway.app import Gateway
 from gateway.cli import document
 from gateway.cli.workers import Workers
-from gateway.edge.drain import Drain, Server
-from gateway.edge.server import Protocol
+from gateway.edge.drain import Drain
+from gateway.edge.server import Protocol, Server
 from gateway.policy.compiled import Compiled
 from gateway.settings import Settings, read
 from gateway.telemetry import logs

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from gateway.core.nouns import Served
-from gateway.edge.server import HOOK
 from gateway.errors import BadRequest, BodyTooLarge, MethodNotAllowed, RequestError
 from gateway.pipeline.live import Live
 from gateway.pipeline.observe import error_response, routing_headers
@@ -28,6 +27,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_TIMEOUT = 60.0
+HOOK = "spillgate.connection"
+"""Where a call finds its connection in its scope, if that is one of ours (see `edge.server`)."""
 log = logging.getLogger("spillgate.edge")
 
 

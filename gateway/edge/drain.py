@@ -13,18 +13,12 @@ A second signal skips what is left of the waiting; a third ends the process at o
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from socket import socket
-from typing import Literal, cast
+from typing import Literal
 
-import uvicorn
-from uvicorn.server import ServerState
-
-from gateway.edge.chat import ChatDoor, Scope, Send
-from gateway.edge.server import HOOK, Protocol
+from gateway.edge.chat import HOOK, ChatDoor, Scope, Send
 from gateway.errors import Draining
 from gateway.pipeline.live import Live
 from gateway.service import Call, Response, Service
@@ -33,13 +27,10 @@ Phase = Literal["serving", "leaving", "draining", "cutting", "closed"]
 
 CUT = 2.0
 """Seconds for a client to take the last words of an answer that is cut; then his connection is closed."""
-CLOSE = 2.0
-"""Seconds for what was written to leave the process."""
 READ = 2.0
 """Seconds for a request to arrive that is refused anyway: an answer to what was only half sent may get lost."""
 SOON = 1.0
 """Retry-After where other replicas serve."""
-log = logging.getLogger("spillgate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,66 +134,3 @@ class ClosedDoor(ChatDoor):
         scope.pop(HOOK, None)  # the plain way out, which knows what `connection: close` means
         response.headers.append((b"connection", b"close"))
         await super()._answer(scope, response, send)
-
-
-class _State(ServerState):
-    """uvicorn's, and an event: no connection is open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.nobody = asyncio.Event()
-
-
-class Server(uvicorn.Server):
-    """uvicorn, but it stops our way, and being asked to stop is no failure. Make it in a running loop."""
-
-    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
-        super().__init__(config)
-        self.server_state = self._state = _State()
-        self._drain = drain
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def main_loop(self) -> None:
-        """Serve until asked to stop and nothing runs any more."""
-        drain = self._drain
-        await drain.asked.wait()
-        await drain.leave()
-        for connection in self._connections():
-            connection.finish()
-        if left := await drain.finish(set(self._state.tasks)):
-            log.warning("%d requests did not end in time and are cut", len(left))
-            if stuck := await drain.cut(left):
-                for connection in self._connections():
-                    connection.drop()
-                await asyncio.wait(stuck, timeout=CUT)
-        drain.close()
-
-    async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Stop listening, let out what was written, then close the gateway."""
-        for server in self.servers:
-            server.close()
-        for sock in sockets or []:
-            sock.close()
-        for connection in self._connections():
-            connection.shutdown()
-        if not await self._alone():
-            log.warning("%d clients did not take the end of their answers", len(self._state.connections))
-            for connection in self._connections():
-                connection.drop()
-            await self._alone()
-        await self.lifespan.shutdown()
-
-    async def _alone(self) -> bool:
-        """Whether no connection is open, soon."""
-        if self._state.connections:
-            self._state.nobody.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE):
-                    await self._state.nobody.wait()
-        return not self._state.connections
-
-    def _connections(self) -> list[Protocol]:
-        return [cast("Protocol", connection) for connection in self._state.connections]

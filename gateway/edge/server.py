@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with three things that only the connection can do well.
+"""uvicorn's server, which stops our way, and its HTTP protocol, with three things that only the connection can do well.
 
 - It tells a waiting call at once when its client has gone. Plain ASGI would need a task per request that waits on
   `receive()`; a callback on the connection costs nothing. The call finds the connection in its scope.
@@ -10,15 +10,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from socket import socket
 from typing import Any, cast
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
+from gateway.edge.chat import HOOK
+from gateway.edge.drain import CUT, Drain
 from gateway.service import Headers
 
-HOOK = "spillgate.connection"
+CLOSE = 2.0
+"""Seconds for what was written to leave the process."""
 _HEAD = b"HTTP/1.1 "
+log = logging.getLogger("spillgate")
 
 
 class Corked:
@@ -115,5 +124,68 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
-        if not self.connections and (nobody := getattr(self.server_state, "nobody", None)) is not None:
-            nobody.set()
+        if not self.connections and isinstance(self.server_state, _State):
+            self.server_state.nobody.set()
+
+
+class _State(ServerState):
+    """uvicorn's, and an event: no connection is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nobody = asyncio.Event()
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but it stops our way, and being asked to stop is no failure. Make it in a running loop."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self.server_state = self._state = _State()
+        self._drain = drain
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def main_loop(self) -> None:
+        """Serve until asked to stop and nothing runs any more."""
+        drain = self._drain
+        await drain.asked.wait()
+        await drain.leave()
+        for connection in self._connections():
+            connection.finish()
+        if left := await drain.finish(set(self._state.tasks)):
+            log.warning("%d requests did not end in time and are cut", len(left))
+            if stuck := await drain.cut(left):
+                for connection in self._connections():
+                    connection.drop()
+                await asyncio.wait(stuck, timeout=CUT)
+        drain.close()
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Stop listening, let out what was written, then close the gateway."""
+        for server in self.servers:
+            server.close()
+        for sock in sockets or []:
+            sock.close()
+        for connection in self._connections():
+            connection.shutdown()
+        if not await self._alone():
+            log.warning("%d clients did not take the end of their answers", len(self._state.connections))
+            for connection in self._connections():
+                connection.drop()
+            await self._alone()
+        await self.lifespan.shutdown()
+
+    async def _alone(self) -> bool:
+        """Whether no connection is open, soon."""
+        if self._state.connections:
+            self._state.nobody.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE):
+                    await self._state.nobody.wait()
+        return not self._state.connections
+
+    def _connections(self) -> list[Protocol]:
+        return [cast("Protocol", connection) for connection in self._state.connections]

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.testing.collector import Collector, attributes
 from gateway.testing.processes import Clouds, Gateway, Redis
 
 HERE = Path(__file__).parent
@@ -336,6 +337,26 @@ def test_a_redis_that_is_away_does_not_hold_up_the_end(begin: Start, usage: Path
     assert gateway.child.wait(8) == 0
     assert {one.ending for one in heard} == {"done"}
     assert_recorded(heard, usage)
+
+
+def test_traces_of_what_ended_last_are_told_before_the_end(begin: Start) -> None:
+    collector = Collector()
+    gateway = begin(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_TRACES_SAMPLER="always_on")
+
+    async def scenario() -> list[Heard]:
+        async with Crowd(gateway) as crowd:
+            crowd.come(5)
+            await crowd.see(in_flight=5)
+            crowd.signal()
+            return crowd.heard
+
+    try:
+        heard = asyncio.run(scenario())
+        assert gateway.child.wait(10) == 0
+        told = {attributes(span).get("spillgate.request_id") for span in collector.spans}
+        assert {one.headers["x-request-id"] for one in heard} <= told
+    finally:
+        collector.close()
 
 
 def test_workers_drain_together(begin: Start, usage: Path, redis: Redis) -> None:
