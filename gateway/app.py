@@ -183,12 +183,11 @@ class Gateway:
     async def _close(self, within: float) -> None:
         """Give back and write what there is, side by side: those who stop us may not wait for long."""
         await self.cache.aclose()
-        parts = (self.purser, self.lookup, self.enrolment, self.fairness, self.sharing)
+        parts = (self.purser, self.lookup, self.enrolment, self.fairness, self.sharing, self.limit.pooling)
         closing = [self.recorder.aclose(within), self.tracing.aclose(min(within, TRACES_CLOSING))]
         closing += [part.aclose() for part in parts if part is not None]
         await asyncio.gather(*closing)
         self.lag.close()
-        await self.limit.pooling.aclose()
         self.price_clock.close()
         self.desk.close()
         await self.live.aclose()

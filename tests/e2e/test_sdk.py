@@ -103,7 +103,7 @@ def test_a_tenants_limit_is_named_and_says_when(gateway: Any) -> None:
             client.chat.completions.create(model="r2", messages=MESSAGES, max_tokens=4)
         with pytest.raises(openai.RateLimitError) as caught:
             client.chat.completions.create(model="r2", messages=MESSAGES, max_tokens=4)
-    assert caught.value.code == "rpm_exceeded"
+    assert caught.value.code == "tenant_rpm_exceeded"
     assert 1 <= int(caught.value.response.headers["retry-after"]) <= 61
 
 

@@ -7,13 +7,13 @@ from gateway.wire.envelope import encode_error, retry_after
 
 
 def test_an_error_is_openais_envelope_with_our_details_in_it() -> None:
-    error = LimitReached("too fast", code="rpm_exceeded", param=None, retry_after=2.1, details={"limit": "rpm"})
+    error = LimitReached("too fast", code="tenant_rpm_exceeded", param=None, retry_after=2.1, details={"limit": "rpm"})
     assert json.loads(encode_error(error)) == {
         "error": {
             "message": "too fast",
             "type": "rate_limit_error",
             "param": None,
-            "code": "rpm_exceeded",
+            "code": "tenant_rpm_exceeded",
             "limit": "rpm",
             "retry_after": 3,
         }
