@@ -5,13 +5,13 @@ Accounts and backends that are not known are ignored: a share or a header may be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gateway.core.comeback import later
 from gateway.core.fleet import Fleet
+from gateway.core.lesson import Learned, Lesson
 from gateway.core.meter import Meter
-from gateway.core.nouns import Advertised, Learned, Lesson, Prices, Shares
-from gateway.core.quota import QUOTAS
+from gateway.core.nouns import Advertised, Prices, Shares
 
 if TYPE_CHECKING:
     from random import Random
@@ -55,10 +55,11 @@ def _take_over(lesson: Lesson, meter: Meter, now: float) -> None:
     learner = meter.learner
     if learner is None:
         return
-    if lesson.version > learner.version:
-        for kind, limit in zip(QUOTAS, (lesson.rpm, lesson.tpm), strict=True):
-            if limit is not None:
-                meter.quotas[kind].limit = limit
-                meter.learn(kind, limit)
-    learner.take_over(lesson, now)
+    rates: tuple[tuple[Literal["rpm", "tpm"], int], ...] = (("rpm", lesson.others.rpm), ("tpm", lesson.others.tpm))
+    for kind, elsewhere in rates:
+        quota, mark = meter.quotas[kind], lesson.marks.get(kind)
+        quota.elsewhere, quota.probe = elsewhere, lesson.probe
+        if mark is not None and quota.take_over(mark, now):
+            meter.learn(kind, mark.limit)
+    learner.take_over(lesson, meter.held, now)
     meter.settled(now, again=True)

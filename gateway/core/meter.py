@@ -278,8 +278,11 @@ class Meter(Pauses):
         """Ask what was learnt; when to ask again."""
         if now >= learner.turn:
             learner.look(now, self.held, self.in_flight >= min(self._streams, learner.cap()))
+        if self.bounds.part("streams") is not None and self.cap == self._streams:
+            # A trial needs no share, since one replica at a time tries; but it never exceeds what is known.
+            self.cap += learner.bonus(self.bounds.whole("streams"))
         self.cap = min(self.cap, learner.cap())
-        self.token_cap = learner.tokens
+        self.token_cap = learner.token_cap()
         turn = learner.turn
         for kind, quota in self.quotas.items():
             window = self.by_kind[kind]

@@ -8,6 +8,8 @@ and where the cloud refuses what it has no place for, to begin is enough.
 
 Rules
 - `tried` is 0, or the streams that may be in flight until one has been sent that fills it, the `judge`.
+- What others have in flight is known a moment late. So where there are others, the count is weighed when they have
+  been heard again, with the least that they had meanwhile.
 - Each trial waits twice as long as the one before, until trials are borne in a row.
 """
 
@@ -32,6 +34,9 @@ MOST_STEP = 0.2
 IN_A_ROW = 4.0
 """A trial of so many streams that is borne says that the cloud has grown: the next ones need not wait."""
 
+WEIGHED = -1
+"""In place of a judge's number: it has begun."""
+
 
 class Trial:
     """The trial of one account, or the time of the next one (`at`)."""
@@ -53,6 +58,11 @@ class Trial:
     def open(self) -> bool:
         """May one more be sent on trial?"""
         return self.tried > 0 and not self.judge
+
+    @property
+    def weighed(self) -> bool:
+        """Has its judge begun, and are the others to be heard yet?"""
+        return self.judge == WEIGHED
 
     def begin(self, tried: float, now: float, *, counted: bool) -> None:
         """Let so many be in flight once. `counted`: believed by count, not by its beginning alone."""

@@ -49,7 +49,7 @@ class Sharer:
         self._apply = apply
         self._witness = witness
         self._nudged = asyncio.Event()
-        self._hungry: set[str] = set()
+        self._hungry: dict[str, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._down = False
         self._looking: asyncio.Task[None] | None = None
@@ -65,10 +65,13 @@ class Sharer:
         for task in self._tasks:
             task.add_done_callback(_tell_if_it_broke)
 
-    def nudge(self, account: str) -> None:
-        """A request found no room in this account's share: exchange soon. Cheap; may be called for every request."""
-        if account not in self._hungry:
-            self._hungry.add(account)
+    def nudge(self, account: str, *, news: bool = False) -> None:
+        """A request found no room in this account's share: exchange soon. Cheap; may be called for every request.
+
+        `news`: the account's limit is another.
+        """
+        if account not in self._hungry or news:
+            self._hungry[account] = news
             self._nudged.set()
 
     def health(self) -> Health:
@@ -122,14 +125,14 @@ class Sharer:
     async def _rest(self) -> None:
         """Until the next exchange is due, or sooner if nudged."""
         while (pause := min(TICK, self._book.next_at() - _now())) > 0:
-            self._nudged.clear()
             try:
                 async with asyncio.timeout(pause):
                     await self._nudged.wait()
             except TimeoutError:
                 break
-            for account in self._hungry:
-                self._book.nudge(account)
+            self._nudged.clear()
+            for account, news in self._hungry.items():
+                self._book.nudge(account, news=news)
             self._hungry.clear()
 
     def _note(self, state: RetryCallState) -> None:

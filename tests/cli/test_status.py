@@ -23,7 +23,9 @@ def shown(requests: list[ServiceClass], capsys: pytest.CaptureFixture[str]) -> l
         dispatcher.offer(Request(f"q{number}", "t", "r2", class_, 100, 10, True, 0.0), 0.0)
     dispatcher.outlook.form("r2", "batch", 4.0)
     fleet: dict[str, Any] = asdict(dispatcher.snapshot(4.0))
-    status._show({"version": "1", "configuration": "c", "reload_error": "", "fleet": fleet, "usage": []})
+    status._show(
+        {"version": "1", "configuration": "c", "reload_error": "", "fleet": fleet, "usage": [], "shared_state": None}
+    )
     return [line.strip() for line in capsys.readouterr().out.splitlines()]
 
 

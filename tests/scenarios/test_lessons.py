@@ -1,0 +1,134 @@
+"""Four replicas, one store, one cloud of which nobody knows what it bears: together they learn it as one would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from math import inf
+
+import pytest
+
+from gateway.core.nouns import Limits
+from gateway.sim.knees import KINDS, Kind, alone
+from gateway.sim.rehearse import plan_of
+from gateway.sim.scenario import pressing
+from gateway.sim.score import Terms
+from gateway.sim.stage import Step
+from gateway.testing.learners import Drama
+
+Note = Callable[[str], None]
+TERMS = Terms(5.0, 3.0)
+COUNT = 4
+LEASE = 3.5
+"""Seconds before anything is sent: an empty store waits a lease for others to speak."""
+SLACK = 4
+"""Streams by which a probe may be above the knee, where that is more than a tenth."""
+BY_NAME = {kind.profile.name: kind for kind in KINDS}
+SOME = [BY_NAME[name] for name in ("h20", "ascend-910b", "h800-wide", "h200-wide", "h100-awq")]
+QUEUEING = [kind for kind in KINDS if kind.profile.slots == kind.knee]
+
+
+def drama(kind: Kind, until: float, start: float = 0.0, *, times: float = 10.0, **more: object) -> Drama:
+    """`start`: declared, as a multiple of the truth, and believed to be a guess; 0: nothing is declared."""
+    fleet = alone(kind, limits=more.pop("limits", Limits()))
+    declared = more.pop("declared", Limits(streams=kind.times(start)) if start else Limits())
+    assert isinstance(declared, Limits)
+    plan = plan_of(
+        fleet, TERMS, limits={kind.profile.name: declared}, learn="beyond" if start else "within", max_length=200
+    )
+    return Drama(plan, fleet, pressing(kind, times, until), COUNT, until, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("start", [0.0, 0.1, 10.0], ids=["unknown", "a tenth", "tenfold"])
+@pytest.mark.parametrize("kind", SOME, ids=lambda kind: kind.profile.name)
+def test_replicas_find_the_knee_together_within_thirty_seconds(kind: Kind, start: float, note: Note) -> None:
+    course = drama(kind, 50.0, start).play()
+    settled, used = (
+        course.settled(kind.knee, max(0.1, SLACK / kind.knee)) - LEASE,
+        course.rate(35.0, 50.0) / kind.tokens,
+    )
+    note(
+        f"{kind.profile.name:12} {COUNT} replicas, from {start or 'nothing':>7}: limit "
+        f"{course.learnt(35.0, 50.0) / kind.knee:4.2f} of the knee, all within 10 % since {settled:4.1f} s of use, "
+        f"tokens {used:4.2f} of the knee's"
+    )
+    assert settled <= 30.0
+    assert abs(course.learnt(35.0, 50.0) / kind.knee - 1.0) <= 0.1
+    assert used >= 0.95
+    assert course.refused == 0
+    assert max(moment.probers for moment in course.moments) == 1, "one probes, never two"
+
+
+@pytest.mark.parametrize("name", ["h200-wide", "h800-day"])
+def test_replicas_learn_a_cloud_that_refuses_with_few_refusals(name: str, note: Note) -> None:
+    kind = BY_NAME[name]
+    course = drama(kind, 180.0, limits=Limits(streams=kind.times(1.0))).play()
+    learnt = course.learnt(35.0, 180.0) / kind.knee
+    note(
+        f"{name:12} {COUNT} replicas, refuses above its limit: {course.refused:6.2%} of {len(course.watch.sent_at)} "
+        f"dispatches refused, limit {learnt:4.2f} of the truth"
+    )
+    assert course.refused <= 0.005
+    assert abs(learnt - 1.0) <= 0.1
+
+
+@pytest.mark.parametrize("kind", QUEUEING, ids=lambda kind: kind.profile.name)
+def test_a_cloud_that_halves_is_over_dispatched_for_three_seconds_at_most_by_all_together(
+    kind: Kind, note: Note
+) -> None:
+    step = Step(40.0, kind.profile.name, partial(replace, slots=kind.times(0.5)))
+    course = drama(kind, 90.0, steps=(step,)).play()
+    late = [at for at in course.watch.over_at if at > 43.0]
+    sent = sum(at > 43.0 for at in course.watch.sent_at)
+    note(f"{kind.profile.name:12} {COUNT} replicas, halves: overload from 3 s on {len(late)} of {sent} dispatches")
+    assert len(late) <= max(3, 0.02 * sent)
+
+
+def test_when_the_prober_is_killed_another_takes_over_and_no_replica_forgets(note: Note) -> None:
+    kind, times = BY_NAME["h200-wide"], [inf]
+
+    async def kill(course: Drama) -> None:
+        prober = course.prober()
+        assert prober is not None
+        await prober.die(course.stage, course.now)
+
+    course = drama(kind, 60.0, deeds={15.0: kill}, every=0.1).play()
+    times = [m.at for m in course.moments if m.at > 15.05 and m.probers]
+    note(f"{kind.profile.name:12} prober killed at 15 s: the next one after {times[0] - 15.0:.1f} s")
+    assert 15.0 < times[0] <= 19.0
+    assert max(moment.probers for moment in course.moments) == 1
+    assert min(m.learnt[0] for m in course.moments if m.at > 15.1) > 8
+    assert abs(course.learnt(45.0, 60.0) / kind.knee - 1.0) <= 0.1
+
+
+def test_a_replica_that_comes_later_begins_with_what_the_others_know(note: Note) -> None:
+    kind = BY_NAME["h200-wide"]
+    course = drama(kind, 45.0, deeds={30.0: lambda course: (course.join(), None)[1]}, every=0.1).play()
+    known = next(m.at for m in course.moments if len(m.learnt) > COUNT and m.learnt[-1] > 0.9 * kind.knee)
+    note(f"{kind.profile.name:12} one more replica at 30 s: it knows the limit after {known - 30.0:.1f} s")
+    assert known <= 31.0
+    assert course.refused == 0
+
+
+def test_a_flushed_store_is_taught_and_nobody_starts_over(note: Note) -> None:
+    kind = BY_NAME["h200-wide"]
+    course = drama(kind, 45.0, deeds={30.0: lambda course: course.store.flush()}, every=0.1).play()
+    after = [limit / kind.knee for m in course.moments if m.at >= 30.0 for limit in m.learnt]
+    note(f"{kind.profile.name:12} store emptied at 30 s: limits between {min(after):4.2f} and {max(after):4.2f}")
+    assert min(after) > 0.85
+    assert max(moment.probers for moment in course.moments) == 1
+
+
+def test_a_cut_that_one_replica_makes_is_in_force_on_all_within_a_second() -> None:
+    kind = BY_NAME["h200-wide"]
+    name = kind.profile.name
+
+    def refuse(course: Drama) -> None:
+        learner = course.replicas[0].dispatcher.meters[name].learner
+        assert learner is not None
+        learner.refused(20.0, course.now)
+
+    course = drama(kind, 33.0, deeds={30.0: refuse}, every=0.1).play()
+    informed = next(m.at for m in course.moments if m.at > 30.0 and max(m.learnt) <= 20)
+    assert informed <= 31.0
