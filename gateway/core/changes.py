@@ -12,6 +12,7 @@ from gateway.core.fleet import Fleet
 from gateway.core.lesson import Learned, Lesson
 from gateway.core.meter import Meter
 from gateway.core.nouns import Advertised, Prices, Shares
+from gateway.core.pauses import PAUSES
 
 if TYPE_CHECKING:
     from random import Random
@@ -31,7 +32,7 @@ def carry_out(change: Advertised | Shares | Learned | Prices, fleet: Fleet, now:
     if isinstance(change, Learned):
         for name, lesson in change.accounts.items():
             if name in fleet.meters:
-                _take_over(lesson, fleet.meters[name], now)
+                _take_over(lesson, fleet.meters[name], now, rng)
         return
     for name, share in change.accounts.items():
         if name in fleet.meters:
@@ -51,7 +52,7 @@ def _advertised(change: Advertised, fleet: Fleet, now: float, rng: Random) -> No
             meter.cool(now + later(pause, rng), change.kind, now)
 
 
-def _take_over(lesson: Lesson, meter: Meter, now: float) -> None:
+def _take_over(lesson: Lesson, meter: Meter, now: float, rng: Random) -> None:
     learner = meter.learner
     if learner is None:
         return
@@ -61,5 +62,7 @@ def _take_over(lesson: Lesson, meter: Meter, now: float) -> None:
         quota.elsewhere, quota.probe = elsewhere, lesson.probe
         if mark is not None and quota.take_over(mark, now):
             meter.learn(kind, mark.limit)
-    learner.take_over(lesson, meter.held, now)
+    if learner.take_over(lesson, meter.held, now):
+        # The pause of a refusal is everybody's, else each replica would meet one of its own.
+        meter.cool(now + later(PAUSES["concurrency"][0], rng), "concurrency", now)
     meter.settled(now, again=True)

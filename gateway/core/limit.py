@@ -46,22 +46,25 @@ less than this share of what ran still runs: a cloud that has halved would have 
 ANCHOR_TIME = 3.0
 """Seconds from the first token on for which an account that is new may be kept at `START`, to see its pace."""
 
+ABOVE = 1.25
+"""In flight beyond so many times a limit, what is refused says nothing of the limit."""
 SETTLED = 1.0
-"""Seconds within which refusals at several replicas are taken for one volley."""
+"""Seconds after which a refusal has been heard of by all replicas, and what was under way before it has ended."""
 
 
 class Learner(Growth):
     """One account's limits in streams and tokens. The meter tells it everything and asks `cap`."""
 
     __slots__ = (
-        "_anchor_by", "_began", "_ended", "_grown", "_held_at", "_looked_at_pace", "_ran", "_scouts", "_spared", "turn",
+        "_anchor_by", "_began", "_denied", "_ended", "_grown", "_held_at", "_looked_at_pace", "_ran", "_scouts",
+        "_spared", "turn",
     )  # fmt: skip
 
     def __init__(self, learn: Learn, declared: float | None) -> None:
         super().__init__()
         self.turn = inf
         self._scouts = self._ran = self._began = self._ended = 0
-        self._anchor_by = self._held_at = inf
+        self._anchor_by = self._denied = self._held_at = inf
         self._grown = self._looked_at_pace = self._spared = -inf
         self.declare(learn, declared)
 
@@ -139,6 +142,8 @@ class Learner(Growth):
             self._anchor_by = now + ANCHOR_TIME
         if number > self._last_begun:
             self._last_begun = number
+        if now >= self._denied + SETTLED:
+            self._denied = inf
         self._forget(now)
         if self.holding:
             self._began += 1
@@ -194,23 +199,34 @@ class Learner(Growth):
             self.limit = limit
             self.why = "knee of its pace"
 
-    def refused(self, named: float | None, now: float, *, again: bool = False) -> None:
+    def refused(self, named: float | None, now: float, *, again: bool = False, sent: float = -inf) -> None:
         """Too many at once, says the cloud; `named`: the number its text names. The refused one has left the books.
-        `again`: a refusal came before, and nothing that was sent since has been accepted."""
+        `again`: a refusal came before, and nothing that was sent since has been accepted; with others, that is
+        asked of what all have met, and of one `sent` when the first refusal had been heard, and not far above the limit.
+        """
         standing = self.standing
         known = named is not None and named >= 1
-        told = self.others.active and now < self._cut + SETTLED  # the same volley, and another has halved for it
-        guessed = again and not known and self.limit < inf and not told
+        if self.others.active:
+            again = sent >= self._denied + SETTLED and standing <= ABOVE * self.limit
+        guessed = again and not known and self.limit < inf
         if guessed:
             limit = max(1.0, float(int(min(self.limit, standing + 1.0) / 2.0)))
         else:
             limit = named if named is not None and known else max(1.0, standing, 0.5 * self._spared_limit(now))
         if limit < self.limit or not self._hard:
             self._lower(min(limit, self.limit), now, hard=True, why="refused: too many at once")
+            self._guessed = guessed
         else:
             self._cut = now
             self.trial.call_off()
-        self._guessed = guessed
+            # One that was sent before the limit was halved says nothing of the half.
+            self._guessed = self._guessed and standing > self.limit
+        self._deny(now)
+
+    def _deny(self, now: float) -> None:
+        """Somebody was refused."""
+        if self._denied == inf or self._guessed:
+            self._denied = now
         self._accepted = 0
 
     def overloaded(self, sent: float, now: float) -> None:
@@ -287,22 +303,28 @@ class Learner(Growth):
 
     # --- shared between replicas ------------------------------------------------------------------------
 
-    def take_over(self, lesson: Lesson, held: int, now: float) -> None:
-        """What other replicas learnt, and what they have in flight beside the `held` tokens here."""
+    def take_over(self, lesson: Lesson, held: int, now: float) -> bool:
+        """What other replicas learnt, and what they have in flight beside the `held` tokens here. True when one of
+        them was refused lately, for too many at once."""
         before, parts, cuts, others = self.others, self.parts, self._cuts, lesson.others
         ran, least = self.begun + before.begun, min(before.begun, others.begun)
+        if others.begins and now >= self._denied + SETTLED:
+            self._denied = inf
+        self._accepted += others.begins
+        denied = False
         if self.hear(lesson):
             self.trial.call_off()
             if self.volley == inf:
                 self.volley = self._volley_of(self.limit)
             if self._cuts > cuts:
                 self._note_cut(now, deep=self.limit < DEEP * ran)
+                if denied := self._hard:
+                    self._deny(now)
             self.trial.at = max(self.trial.at, now + PROBE)
         elif not self.probe:
             self.trial.call_off()
         if self.parts > parts:
             self.volley = max(1.0, self.volley * parts / self.parts)
-        self._accepted += others.begins
         self._weigh(least, now)
         if self.holding:
             self._began += others.begins
@@ -315,6 +337,7 @@ class Learner(Growth):
             elif others.timely and self.probe and self.limit < inf and not self._anchoring:
                 self._more(held, others.timely)
         self.turn = min(self.turn, now if self.holding or others.overdue else now + IDLE_STEP)
+        return denied
 
     # --- less and more ----------------------------------------------------------------------------------
 

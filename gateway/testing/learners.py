@@ -45,14 +45,17 @@ class Moment:
 
 @dataclass
 class Watching(Watch):
-    """Counts dispatches, and those that reach a cloud which has all it bears."""
+    """Counts dispatches, and those that reach a cloud which has all it bears, or a tenth more than that."""
 
     sent_at: list[float] = field(default_factory=list)
+    full_at: list[float] = field(default_factory=list)
     over_at: list[float] = field(default_factory=list)
 
     def sent(self, cloud: Cloud, now: float) -> None:
         self.sent_at.append(now)
         truth = knee(cloud.profile)
+        if cloud.in_flight >= truth:
+            self.full_at.append(now)
         if cloud.in_flight >= truth + max(0.1 * truth, 3.0):
             self.over_at.append(now)
 

@@ -179,7 +179,7 @@ def test_refusals_name_the_limit_and_a_probe_above_it_must_be_earned() -> None:
     learner.look(22.0 + HARD_PROBE, 0, True)
     assert learner.cap() == 17, "or be long ago"
     running(learner, 1, 700.0, 5000)
-    assert (learner.limit, learner.trial.step) == (17, 2), "it was borne: more may be tried"
+    assert (learner.limit, learner.trial.step) == (17, 1), "it was borne: more may be tried"
     learner.refused(7.0, 710.0)
     assert learner.limit == 7, "the number that the cloud names"
 

@@ -179,6 +179,16 @@ def trying() -> Learner:
     return learner
 
 
+def test_a_limit_that_a_queue_set_is_no_further_corrected_than_the_pace_is_worth() -> None:
+    learner = trying()
+    learner._measured, learner._knee_told = True, 20.0
+    running(learner, 12, 10.0, first=50)
+    assert learner.limit == 20
+    learner._knee_told = 21.0
+    running(learner, 1, 10.0, first=90)
+    assert (learner.limit, learner.begun) == (21, 23)
+
+
 def test_a_trial_is_counted_with_the_least_that_others_had_meanwhile() -> None:
     learner = trying()
     assert (learner.cap(), learner.learnt) == (11, 21)
@@ -250,15 +260,46 @@ def test_a_hold_counts_the_places_that_others_have_and_the_next_word_corrects_it
     assert (learner.limit, learner.marks()["streams"].raises) == (14, 1), "it bears them for longer than a moment"
 
 
-def test_a_volley_of_refusals_at_several_replicas_halves_once() -> None:
+def test_a_halving_is_told_by_a_refusal_of_what_was_sent_when_all_had_heard_of_one() -> None:
     learner = anchored()
     running(learner, 7, first=1)
     told(learner, active=1, begun=8)
-    learner.refused(None, 10.0)
-    learner.refused(None, 10.3, again=True)
-    assert learner.limit == 16, "it is the same news"
-    learner.refused(None, 11.5, again=True)
+    learner.refused(None, 10.0, sent=9.9)
+    learner.refused(None, 10.9, sent=10.8, again=True)
+    assert learner.limit == 16, "it may have been under way"
+    learner.refused(None, 11.2, sent=11.1)
     assert (learner.limit, learner.marks()["streams"].guessed) == (8, True)
+    learner.refused(None, 12.9, sent=12.8)
+    assert (learner.limit, learner.marks()["streams"].guessed) == (8, True), "too many were there: no news of the half"
+
+
+def test_what_anybody_accepts_meanwhile_says_that_the_cloud_is_merely_full() -> None:
+    def refused() -> Learner:
+        learner = anchored()
+        running(learner, 7, first=1)
+        told(learner, active=1, begun=8)
+        learner.refused(None, 10.0, sent=9.9)
+        learner.sent(50, 12.0)
+        return learner
+
+    here, elsewhere, early = refused(), refused(), refused()
+    here.first(50, 0, 11.0)
+    told(elsewhere, 11.0, active=1, begun=9, begins=1)
+    told(early, 10.5, active=1, begun=9, begins=1)
+    for learner, limit in ((here, 16), (elsewhere, 16), (early, 8)):
+        learner.refused(None, 11.5, sent=11.4)
+        assert learner.limit == limit
+
+
+def test_the_pause_of_a_refusal_is_everybodys(world: Any) -> None:
+    dispatcher = learning(world, a=Limits(streams=50))
+    soft, hard = Mark(30.0, 1), Mark(20.0, 2, hard=True)
+    dispatcher.apply(Learned({"a": Lesson({"streams": soft}, others=Others(1, 29))}), 5.0)
+    assert account(dispatcher, 5.0).cooling_until is None
+    dispatcher.apply(Learned({"a": Lesson({"streams": hard}, others=Others(1, 19))}), 6.0)
+    assert 7.0 <= account(dispatcher, 6.0).cooling_until <= 7.2
+    dispatcher.apply(Learned({"a": Lesson({"streams": hard}, others=Others(1, 19))}), 9.0)
+    assert account(dispatcher, 9.0).cooling_until is None, "it is no news"
 
 
 def test_a_prober_that_takes_over_goes_on_where_the_last_one_was() -> None:
@@ -269,7 +310,8 @@ def test_a_prober_that_takes_over_goes_on_where_the_last_one_was() -> None:
     learner._raise(30.0)
     assert learner.limit == 55, "the knee that it was told"
     hard = Mark(40.0, 3, 0, 40.0, None, True)
-    learner.take_over(Lesson({"streams": hard}, others=Others(1, 40, begins=EARNED)), 0, 9.0)
+    learner.take_over(Lesson({"streams": hard}, others=Others(1, 40)), 0, 9.0)
+    told(learner, 9.2, active=1, begun=40, begins=EARNED)
     learner.look(14.0, 0, True)
     assert (learner.trial.tried, learner.bonus(None), learner.bonus(40.0)) == (41, 1, 0), "others' streams earn it too"
 

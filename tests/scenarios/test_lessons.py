@@ -85,6 +85,29 @@ def test_a_cloud_that_halves_is_over_dispatched_for_three_seconds_at_most_by_all
     assert len(late) <= max(3, 0.02 * sent)
 
 
+@pytest.mark.parametrize("declared", [False, True], ids=["unknown", "declared"])
+@pytest.mark.parametrize("name", ["h200-wide", "h800-day"])
+def test_a_cloud_that_refuses_and_halves_refuses_each_replica_once_and_then_tells_its_limit_for_one(
+    name: str, declared: bool, note: Note
+) -> None:
+    """The first ones meet what is sent before they have been told; one of a second later tells of the half."""
+    kind = BY_NAME[name]
+    true = Limits(streams=kind.times(1.0))
+    step = Step(40.0, name, partial(replace, limits=Limits(streams=kind.times(0.5))))
+    course = drama(kind, 100.0, limits=true, declared=true if declared else Limits(), steps=(step,)).play()
+    refused = [at for at in course.watch.full_at if at > 40.0]
+    later = [at for at in refused if at > 43.0]
+    sent = sum(at > 43.0 for at in course.watch.sent_at)
+    learnt = course.learnt(85.0, 100.0) / kind.times(0.5)
+    note(
+        f"{name:12} {COUNT} replicas, halves and refuses, {'declared' if declared else 'unknown'}: refused in 3 s "
+        f"{len(refused) - len(later)}, later {len(later)} of {sent}; limit {learnt:4.2f} of the truth"
+    )
+    assert len(refused) <= COUNT + 2
+    assert len(later) <= 1
+    assert abs(learnt - 1.0) <= 0.1
+
+
 def test_when_the_prober_is_killed_another_takes_over_and_no_replica_forgets(note: Note) -> None:
     kind, times = BY_NAME["h200-wide"], [inf]
 
