@@ -201,9 +201,8 @@ class Learner(Growth):
 
     def refused(self, named: float | None, now: float, *, again: bool = False, sent: float = -inf) -> None:
         """Too many at once, says the cloud; `named`: the number its text names. The refused one has left the books.
-        `again`: a refusal came before, and nothing that was sent since has been accepted; with others, that is
-        asked of what all have met, and of one `sent` when the first refusal had been heard, and not far above the limit.
-        """
+        `again`: a refusal came before, and nothing that was sent since has been accepted. With others, that is asked
+        of what all have met, and of one `sent` when the first refusal had been heard, not far above the limit."""
         standing = self.standing
         known = named is not None and named >= 1
         if self.others.active:

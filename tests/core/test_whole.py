@@ -264,13 +264,13 @@ def test_a_halving_is_told_by_a_refusal_of_what_was_sent_when_all_had_heard_of_o
     learner = anchored()
     running(learner, 7, first=1)
     told(learner, active=1, begun=8)
-    learner.refused(None, 10.0, sent=9.9)
-    learner.refused(None, 10.9, sent=10.8, again=True)
-    assert learner.limit == 16, "it may have been under way"
+    for at in (10.0, 10.9):
+        learner.refused(None, at, sent=at - 0.1, again=True)
+        assert learner.limit == 16, "it may have been under way"
     learner.refused(None, 11.2, sent=11.1)
-    assert (learner.limit, learner.marks()["streams"].guessed) == (8, True)
+    assert (learner.limit, learner._guessed) == (8, True)
     learner.refused(None, 12.9, sent=12.8)
-    assert (learner.limit, learner.marks()["streams"].guessed) == (8, True), "too many were there: no news of the half"
+    assert (learner.limit, learner._guessed) == (8, True), "too many were there: no news of the half"
 
 
 def test_what_anybody_accepts_meanwhile_says_that_the_cloud_is_merely_full() -> None:
@@ -281,8 +281,7 @@ def test_what_anybody_accepts_meanwhile_says_that_the_cloud_is_merely_full() -> 
         learner.refused(None, 10.0, sent=9.9)
         learner.sent(50, 12.0)
         return learner
-
-    here, elsewhere, early = refused(), refused(), refused()
+    here, elsewhere, early = (refused() for _ in range(3))
     here.first(50, 0, 11.0)
     told(elsewhere, 11.0, active=1, begun=9, begins=1)
     told(early, 10.5, active=1, begun=9, begins=1)
@@ -299,7 +298,7 @@ def test_the_pause_of_a_refusal_is_everybodys(world: Any) -> None:
     dispatcher.apply(Learned({"a": Lesson({"streams": hard}, others=Others(1, 19))}), 6.0)
     assert 7.0 <= account(dispatcher, 6.0).cooling_until <= 7.2
     dispatcher.apply(Learned({"a": Lesson({"streams": hard}, others=Others(1, 19))}), 9.0)
-    assert account(dispatcher, 9.0).cooling_until is None, "it is no news"
+    assert account(dispatcher, 9.0).cooling_until is None
 
 
 def test_a_prober_that_takes_over_goes_on_where_the_last_one_was() -> None:
