@@ -33,6 +33,9 @@ def carry_out(change: Advertised | Shares | Learned | Prices, fleet: Fleet, now:
         for name, lesson in change.accounts.items():
             if name in fleet.meters:
                 _take_over(lesson, fleet.meters[name], now, rng)
+            for backend, size, floor in lesson.others.floors:
+                if backend in fleet.standings:
+                    fleet.standings[backend].floor.hear(size, floor / 1000)
         return
     for name, share in change.accounts.items():
         if name in fleet.meters:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import inf
 
-from gateway.core.lesson import LearntKind, Lesson, Mark, Use
+from gateway.core.lesson import Floors, LearntKind, Lesson, Mark, Use
 from gateway.core.pace import Pace
 from gateway.core.trial import Trial
 from gateway.core.unheard import Unheard
@@ -98,10 +98,10 @@ class Knowledge(Unheard):
             found["tokens"] = Mark(float(int(self.tokens)), 0, self._token_raises)
         return found
 
-    def use(self, now: float, held: int, rpm: float, tpm: float) -> Use:
+    def use(self, now: float, held: int, rpm: float, tpm: float, floors: Floors) -> Use:
         """What this replica has in flight, for the others."""
         rows = (self.begun, len(self.unheard), self.overdue(now), held, self.begins, self.timely, self.ends)
-        return Use(*rows, round(rpm), round(tpm), self.samples, int(self.gaps * 1e6), int(self.crowd))
+        return Use(*rows, round(rpm), round(tpm), self.samples, int(self.gaps * 1e6), int(self.crowd), floors=floors)
 
     def hear(self, lesson: Lesson) -> bool:
         """Who probes, what the others have in flight, and tokens. True when the limit in streams is news."""

@@ -63,6 +63,10 @@ def ranks(marks: Marks) -> dict[LearntKind, tuple[int, int, float]]:
     return {kind: mark.rank for kind, mark in marks.items()}
 
 
+Floors = tuple[tuple[str, int, int], ...]
+"""Of a backend, by the size of prompts in bits: the least time to the first token, in milliseconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """What one replica has at an account.
@@ -75,6 +79,7 @@ class Use:
     rpm, tpm          requests, tokens of the last minute
     samples, gaps     how often the time per token was measured since it started, and the sum, in microseconds
     crowd             the sum of the account's streams that ran at each of these measurements
+    floors            what first tokens take at least; none are told by who has nothing in flight
     """
 
     begun: int = 0
@@ -89,6 +94,7 @@ class Use:
     samples: int = 0
     gaps: int = 0
     crowd: int = 0
+    floors: Floors = field(default=(), kw_only=True)
 
     @property
     def streams(self) -> int:
@@ -116,6 +122,7 @@ class Others:
     samples: int = 0
     gaps: int = 0
     crowd: int = 0
+    floors: Floors = field(default=(), kw_only=True)
 
     @property
     def streams(self) -> int:
@@ -135,7 +142,16 @@ def others(before: Mapping[str, Use], now: Mapping[str, Use]) -> Others:
           for name in ("begun", "unheard", "overdue", "held", "rpm", "tpm")),
         *(_sum(max(0, getattr(use, name) - getattr(old, name)) for old, use in known)
           for name in ("begins", "timely", "ends", "samples", "gaps", "crowd")),
+        floors=_least(use.floors for use in now.values()),
     )  # fmt: skip
+
+
+def _least(rows: Iterable[Floors]) -> Floors:
+    found: dict[tuple[str, int], int] = {}
+    for floors in rows:
+        for backend, size, floor in floors:
+            found[backend, size] = min(floor, found.get((backend, size), floor))
+    return tuple((backend, size, floor) for (backend, size), floor in found.items())
 
 
 def _sum(numbers: Iterable[int]) -> int:

@@ -11,7 +11,7 @@ from typing import Literal
 from gateway.core.fair import CLASSES
 from gateway.core.fleet import Fleet, Path
 from gateway.core.gauges import Waits, demand, rooms, used
-from gateway.core.lesson import LearntKind, Lesson, Mark
+from gateway.core.lesson import Floors, LearntKind, Lesson, Mark
 from gateway.core.limit import Learner
 from gateway.core.meter import Meter
 from gateway.core.nouns import LIMIT_KINDS, Demand, LimitKind, Price, Room
@@ -200,17 +200,26 @@ def _most(waiting: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
 
 def lessons(fleet: Fleet, now: float) -> dict[str, Lesson]:
     """By account, where something may be learnt."""
-    return {name: _lesson(m, m.learner, now) for name, m in fleet.meters.items() if m.learner is not None}
+    floors: dict[str, list[tuple[str, int, int]]] = {}
+    for name, standing in fleet.standings.items():
+        if standing.in_flight:
+            known = ((name, size, max(1, round(1000 * floor))) for size, floor in standing.floor.known())
+            floors.setdefault(standing.meter.name, []).extend(known)
+    return {
+        name: _lesson(m, m.learner, now, tuple(floors.get(name, ())))
+        for name, m in fleet.meters.items()
+        if m.learner is not None
+    }
 
 
-def _lesson(meter: Meter, learner: Learner, now: float) -> Lesson:
+def _lesson(meter: Meter, learner: Learner, now: float, floors: Floors) -> Lesson:
     marks: dict[LearntKind, Mark] = learner.marks()
     rpm, tpm = meter.quotas["rpm"].mark(), meter.quotas["tpm"].mark()
     if rpm is not None:
         marks["rpm"] = rpm
     if tpm is not None:
         marks["tpm"] = tpm
-    use = learner.use(now, meter.held, used(meter, "rpm", now), used(meter, "tpm", now))
+    use = learner.use(now, meter.held, used(meter, "rpm", now), used(meter, "tpm", now), floors)
     return Lesson(marks, learner.probe, use, learner.others, learner.prober)
 
 

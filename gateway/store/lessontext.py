@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, fields
+from urllib.parse import quote, unquote
 
+from gateway.core.latency import SIZES
 from gateway.core.lesson import LearntKind, Mark, Use
 from gateway.store.base import Report, Telling, Terms, Told
 
+NUMBERS = len(fields(Use)) - 1
+"""Numbers of a row, before the floors."""
 KINDS: tuple[LearntKind, ...] = ("streams", "tokens", "rpm", "tpm")
 
 
@@ -26,22 +30,31 @@ def words(report: Report, telling: Telling, terms: Terms, clock: str) -> tuple[s
 
 def told(answer: Sequence[bytes | str]) -> Told:
     """What the script answered. Raises ValueError for what it cannot have said."""
-    prober, *fields = (word.decode() if isinstance(word, bytes) else word for word in answer)
+    prober, *found = (word.decode() if isinstance(word, bytes) else word for word in answer)
     marks: dict[LearntKind, Mark] = {}
     rows: dict[str, Use] = {}
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
+    for name, value in zip(found[::2], found[1::2], strict=True):
         what, _, rest = name.partition(":")
         if what == "stale":
             return Told(stale=True)
         if what == "r":
-            rows[rest] = Use(*(int(number) for number in value.split()))
+            rows[rest] = _use(value)
         elif rest in KINDS:
             marks[rest] = _mark(value)
     return Told(marks, prober, rows)
 
 
 def _row(use: Use) -> str:
-    return " ".join(str(number) for number in astuple(use))
+    *numbers, _ = astuple(use)
+    floors = (f"{quote(backend)}:{size}:{floor}" for backend, size, floor in use.floors)
+    return " ".join([*map(str, numbers), *floors])
+
+
+def _use(row: str) -> Use:
+    words = row.split()
+    floors = (word.split(":") for word in words[NUMBERS:])
+    known = tuple((unquote(backend), int(size), int(floor)) for backend, size, floor in floors if int(size) < SIZES)
+    return Use(*map(int, words[:NUMBERS]), floors=known)
 
 
 def _line(mark: Mark) -> str:

@@ -76,7 +76,7 @@ class Sharer:
         return self._book.health(_now())
 
     async def aclose(self) -> None:
-        """Stop, and give back what is not used. Takes its time-out and `background.AGAIN` at most; cancelled, it gives up."""
+        """Stop, and give back what is not used. Takes its time-out and `AGAIN` at most; cancelled, it gives up."""
         await end([*self._tasks, *([self._looking] if self._looking else [])])
         self._tasks = []
         reports = self._book.reports(self._demands(), _now(), leaving=True)

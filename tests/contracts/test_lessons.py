@@ -83,7 +83,7 @@ def school(request: pytest.FixtureRequest, server: Redis) -> Iterator[Class]:
 
 def test_what_one_learns_all_are_told_word_for_word(school: Class) -> None:
     marks: dict[LearntKind, Mark] = {"streams": TEN, "tokens": Mark(5e5, 0, 3), "rpm": Mark(59.16, 1, 1)}
-    use = Use(4, 1, 1, 900, 7, 6, 5, 30, 8000, 12, 340_000)
+    use = Use(4, 1, 1, 900, 7, 6, 5, 30, 8000, 12, 340_000, 80, floors=(("ark 1:北京", 7, 412), ("own", 12, 9)))
     school.say("a", marks=marks, use=use)
     told = school.say("b", use=Use())
     assert told == Told(marks, "", {"a": use, "b": Use()})

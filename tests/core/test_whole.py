@@ -281,6 +281,7 @@ def test_what_anybody_accepts_meanwhile_says_that_the_cloud_is_merely_full() -> 
         learner.refused(None, 10.0, sent=9.9)
         learner.sent(50, 12.0)
         return learner
+
     here, elsewhere, early = (refused() for _ in range(3))
     here.first(50, 0, 11.0)
     told(elsewhere, 11.0, active=1, begun=9, begins=1)

@@ -73,15 +73,22 @@ def test_replicas_learn_a_cloud_that_refuses_with_few_refusals(name: str, note: 
     assert abs(learnt - 1.0) <= 0.1
 
 
-@pytest.mark.parametrize("kind", QUEUEING, ids=lambda kind: kind.profile.name)
+@pytest.mark.parametrize(
+    ("name", "declared"),
+    [(kind.profile.name, False) for kind in QUEUEING] + [("h20", True), ("ascend-910c", True)],
+)
 def test_a_cloud_that_halves_is_over_dispatched_for_three_seconds_at_most_by_all_together(
-    kind: Kind, note: Note
+    name: str, declared: bool, note: Note
 ) -> None:
+    kind = BY_NAME[name]
+    limits = Limits(streams=kind.times(1.0)) if declared else Limits()
     step = Step(40.0, kind.profile.name, partial(replace, slots=kind.times(0.5)))
-    course = drama(kind, 90.0, steps=(step,)).play()
+    course = drama(kind, 90.0, steps=(step,), declared=limits).play()
     late = [at for at in course.watch.over_at if at > 43.0]
     sent = sum(at > 43.0 for at in course.watch.sent_at)
-    note(f"{kind.profile.name:12} {COUNT} replicas, halves: overload from 3 s on {len(late)} of {sent} dispatches")
+    note(
+        f"{kind.profile.name:12} {COUNT} replicas, halves, {'declared' if declared else 'unknown'}: overload from 3 s on {len(late)} of {sent} dispatches"
+    )
     assert len(late) <= max(3, 0.02 * sent)
 
 
