@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -113,19 +114,25 @@ def _show(status: dict[str, Any]) -> None:
             *(str(counts[name]) for name in ("served", "limited", "failed", "spilled_in")),
         )
     console.print(table)
+    for line in _below(status):
+        console.print(line, highlight=False)
+
+
+def _below(status: dict[str, Any]) -> Iterator[str]:
+    """What is told below the table: what was learnt, where records go, what is left of budgets."""
+    fleet = status["fleet"]
     learnt = [line for account in fleet["accounts"] if (line := _learnt(account)) is not None]
     if learnt:
-        console.print("\nlearnt:\n" + "\n".join(learnt), highlight=False)
+        yield "\nlearnt:\n" + "\n".join(learnt)
     for sink in status["usage"]:
         trouble = f", [red]{sink['trouble']}[/red]" if sink["trouble"] else ""
         counts = f"{sink['written']} written, {sink['waiting']} waiting, {sink['dropped']} lost"
-        console.print(f"usage records to the {sink['name']}: {counts}{trouble}", highlight=False)
-
+        yield f"usage records to the {sink['name']}: {counts}{trouble}"
     for budget in status["budgets"]:
         colour = {"open": "default", "warning": "yellow", "spent": "red"}[budget["state"]]
         spent = f"[{colour}]{budget['spent']} of {budget['amount']} {budget['currency']}[/{colour}]"
         counts = f"{budget['left']} left, renews at {budget['renews_at']}, {budget['refused']} refused"
-        console.print(f"budget of {budget['name']} per {budget['per']}: {spent} spent, {counts}", highlight=False)
+        yield f"budget of {budget['name']} per {budget['per']}: {spent} spent, {counts}"
 
 
 def _price(prices: dict[str, Any]) -> str:

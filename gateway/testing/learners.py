@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
@@ -25,6 +25,7 @@ from gateway.sim.demand import Need
 from gateway.sim.knees import knee
 from gateway.sim.rehearse import Shell, Watch
 from gateway.sim.stage import Stage, Step
+from gateway.store.base import Grant, Report
 from gateway.store.memory import MemoryStore
 from gateway.testing import virtual_time
 
@@ -58,6 +59,16 @@ class Watching(Watch):
             self.full_at.append(now)
         if cloud.in_flight >= truth + max(0.1 * truth, 3.0):
             self.over_at.append(now)
+
+
+class CountingStore(MemoryStore):
+    """Counts what Redis would be asked: a script for each report, and one more for each lesson."""
+
+    calls = 0
+
+    def tell(self, reports: Sequence[Report]) -> list[Grant]:
+        self.calls += sum(1 if report.lesson is None else 2 for report in reports)
+        return super().tell(reports)
 
 
 class Replica:
@@ -150,7 +161,7 @@ class Drama:
         loop = asyncio.get_running_loop()
         self.now = loop.time()
         self.stage = Stage(self.fleet, (), self.seed, self.steps)
-        self.store = MemoryStore(loop.time)
+        self.store = CountingStore(loop.time)
         for _ in range(self.count):
             self.join()
         chance, coming, deeds = Random(f"{self.seed}/who"), deque(self.needs), deque(sorted(self.deeds.items()))

@@ -24,7 +24,15 @@ def shown(requests: list[ServiceClass], capsys: pytest.CaptureFixture[str]) -> l
     dispatcher.outlook.form("r2", "batch", 4.0)
     fleet: dict[str, Any] = asdict(dispatcher.snapshot(4.0))
     status._show(
-        {"version": "1", "configuration": "c", "reload_error": "", "fleet": fleet, "usage": [], "shared_state": None}
+        {
+            "version": "1",
+            "configuration": "c",
+            "reload_error": "",
+            "fleet": fleet,
+            "usage": [],
+            "shared_state": None,
+            "budgets": [],
+        }
     )
     return [line.strip() for line in capsys.readouterr().out.splitlines()]
 

@@ -1,4 +1,4 @@
-"""What first tokens take at least is known to all replicas: who saw only the end of a burst takes no queue for normal."""
+"""What first tokens take at least all replicas know: who saw only the end of a burst takes no queue for normal."""
 
 from __future__ import annotations
 

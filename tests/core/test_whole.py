@@ -207,8 +207,7 @@ def test_a_trial_is_counted_with_the_least_that_others_had_meanwhile() -> None:
 
 def test_a_trial_is_called_off_by_what_another_learnt_and_by_the_loss_of_the_right_to_try() -> None:
     learner = trying()
-    mark = Mark(18.0, 9, 0, 18.0)
-    learner.take_over(Lesson({"streams": mark}, others=Others(1, 8)), 0, 10.0)
+    learner.take_over(Lesson({"streams": Mark(18.0, 9, 0, 18.0)}, others=Others(1, 8)), 0, 10.0)
     assert (learner.trial.tried, learner.cap(), learner.marks()["streams"].limit) == (0, 10, 18)
     other = trying()
     told(other, 10.0, probe=False, active=1, begun=10)

@@ -68,7 +68,9 @@ def test_two_replicas_use_the_whole_limit_and_never_more(run: Run, house: Any) -
 
 def test_a_document_without_any_limit_leaves_the_gateway_in_peace(run: Run, house: Any) -> None:
     async def scenario() -> None:
-        free = house({"one": MemoryUpstream(Script((1.0, WHOLE)))}, DOCUMENT.replace(", limits: {streams: 3}", ""))
+        free = house(
+            {"one": MemoryUpstream(Script((1.0, WHOLE)))}, DOCUMENT.replace("limits: {streams: 3}", "learn: off")
+        )
         store = MemoryStore(asyncio.get_running_loop().time, Terms())
         sharing = Sharing(free.desk, free.live, store, replicas=2)
         sharing.start()
