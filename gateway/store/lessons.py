@@ -18,6 +18,9 @@ from gateway.store.base import Grant, Report, Telling, Terms
 RENEW = 0.6
 """Seconds between two tellings without news."""
 
+LEAST = 0.18
+"""Seconds between two tellings, unless a mark has changed: shares may be exchanged far more often."""
+
 STIR = 2.0
 """Seconds for which every tick is used after a mark has changed: somebody learns."""
 
@@ -130,7 +133,11 @@ class LessonBook:
 
     def _due(self, page: _Page, lesson: Lesson, ranks: Rank, now: float) -> bool:
         use, mark = lesson.use, lesson.marks.get("streams")
-        if now >= page.told_at + RENEW or ranks != page.ranks or now < page.stirred + STIR:
+        if now >= page.told_at + RENEW or ranks != page.ranks:
+            return True
+        if now < page.told_at + LEAST:
+            return False
+        if now < page.stirred + STIR:
             return True
         if use.overdue or page.use.overdue or page.others.overdue:
             return True

@@ -53,11 +53,12 @@ def test_in_calm_it_tells_now_and_then_and_news_at_once() -> None:
     pupil.lesson = Lesson({"streams": EIGHT}, use=Use(2, overdue=1))
     assert pupil.tell(100.3).lesson is not None, "somebody is overdue"
     pupil.lesson = Lesson({"streams": EIGHT}, use=Use(4))
-    assert pupil.tell(100.4).lesson is not None, "not any more"
+    assert pupil.tell(100.4).lesson is None, "it has only just told"
+    assert pupil.tell(100.5).lesson is not None, "not any more"
     pupil.lesson = Lesson({"streams": EIGHT}, use=Use(5))
-    assert pupil.tell(100.5).lesson is None, "one stream more is none"
+    assert pupil.tell(100.69).lesson is None, "one stream more is none"
     pupil.lesson = Lesson({"streams": EIGHT}, use=Use(6))
-    assert pupil.tell(100.6).lesson is not None
+    assert pupil.tell(100.69).lesson is not None
     assert pupil.book.news({"ark": pupil.lesson, "unknown": pupil.lesson}) == []
     pupil.lesson = Lesson({"streams": Mark(5.0, 1)}, use=Use(6))
     assert pupil.book.news({"ark": pupil.lesson}) == ["ark"]
