@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from gateway.background import end
 from gateway.core.caps import CapKind
 from gateway.core.stock import TICK, Stock
 from gateway.pipeline.scopes import Scope, Scopes
 from gateway.store.base import StoreDown
 from gateway.store.pool import Answers, Pool, Told
-from gateway.store.sharer import end
 
 PRICE = 0.03
 """Exchanges that one request pays for; `_MOST` can be saved, or owed."""

@@ -23,7 +23,15 @@ def shown(requests: list[ServiceClass], capsys: pytest.CaptureFixture[str]) -> l
         dispatcher.offer(Request(f"q{number}", "t", "r2", class_, 100, 10, True, 0.0), 0.0)
     dispatcher.outlook.form("r2", "batch", 4.0)
     fleet: dict[str, Any] = asdict(dispatcher.snapshot(4.0))
-    told = {"version": "1", "configuration": "c", "reload_error": "", "fleet": fleet, "usage": [], "budgets": []}
+    told: dict[str, Any] = {
+        "version": "1",
+        "configuration": "c",
+        "reload_error": "",
+        "fleet": fleet,
+        "usage": [],
+        "budgets": [],
+    }
+    told["shared_state"] = None
     status._show(told)
     return [line.strip() for line in capsys.readouterr().out.splitlines()]
 
