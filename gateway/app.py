@@ -298,7 +298,7 @@ class Gateway:
 
     def exposition(self) -> bytes:
         """Everything `/metrics` says. prometheus_client is imported at the first scrape, not at start."""
-        from gateway.telemetry.exposition import Callers, Shared, expose
+        from gateway.telemetry.exposition import Callers, Shared, expose, families
 
         shared = None
         if self.sharing is not None:
@@ -308,7 +308,9 @@ class Gateway:
         pool = self.limit.pooling.health()
         callers = Callers(bool(pool.reason), pool.exchanges, pool.failures, self.limit.refused)
         return expose(
-            self.metrics, snapshot, shared, self.recorder.health(), self.purser.views(), self.cache.view(), callers
+            families(
+                self.metrics, snapshot, shared, self.recorder.health(), self.purser.views(), self.cache.view(), callers
+            )
         )
 
 

@@ -42,65 +42,63 @@ OTHERS = "(others)"
 _BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 
 
-class _Snapshot(Collector):
-    def __init__(
-        self,
-        metrics: Metrics,
-        fleet: FleetView,
-        shared: Shared | None,
-        sinks: Sequence[SinkHealth],
-        budgets: Sequence[BudgetView],
-        cache: CacheView | None,
-        callers: Callers | None,
-    ) -> None:
-        self._metrics = metrics
-        self._fleet = fleet
-        self._shared = shared
-        self._sinks = sinks
-        self._budgets = budgets
-        self._cache = cache
-        self._callers = callers
+class _Once(Collector):
+    """What one scrape sees."""
+
+    def __init__(self, found: Iterable[Metric]) -> None:
+        self._found = found
 
     def collect(self) -> Iterable[Metric]:
-        yield InfoMetricFamily(
-            "spillgate", "This gateway.", value={"version": __version__, "configuration": self._fleet.version}
-        )
-        yield from self._metrics.collect()
-        yield from _accounts(self._fleet)
-        yield from _backends(self._fleet)
-        waiting = GaugeMetricFamily("spillgate_waiting", "Requests waiting for capacity.", labels=["model"])
-        for model, count in self._fleet.waiting.items():
-            waiting.add_metric([model], count)
-        yield waiting
-        classes = GaugeMetricFamily("spillgate_waiting_by_class", "Requests waiting for capacity.", labels=["class"])
-        for class_, count in self._fleet.waiting_classes.items():
-            classes.add_metric([class_], count)
-        yield classes
-        yield _waiting_tenants(self._fleet)
-        yield from _pressures(self._fleet)
-        refused = CounterMetricFamily("spillgate_refused", "Requests refused by the dispatcher.", labels=["reason"])
-        for reason, count in self._fleet.totals.refused.items():
-            refused.add_metric([reason], count)
-        yield refused
-        yield from _hedges(self._fleet.totals)
-        yield from _ways(self._fleet.totals)
-        affinity = CounterMetricFamily(
-            "spillgate_affinity", "Attempts by how their backend was found.", labels=["model", "how"]
-        )
-        for model, counts in self._fleet.affinity.items():
-            for how, number in counts.items():
-                affinity.add_metric([model, how], number)
-        yield affinity
-        if self._shared is not None:
-            yield from _shared_state(self._shared)
-        if self._sinks:
-            yield from _records(self._sinks)
-        if self._budgets:
-            yield from _money(self._budgets)
-        if self._cache is not None:
-            yield from gauges(self._cache)
-        if self._callers is not None:
-            yield from _limits(self._callers)
+        return self._found
+
+
+def families(
+    metrics: Metrics,
+    fleet: FleetView,
+    shared: Shared | None = None,
+    sinks: Sequence[SinkHealth] = (),
+    budgets: Sequence[BudgetView] = (),
+    cache: CacheView | None = None,
+    callers: Callers | None = None,
+) -> Iterable[Metric]:
+    """Everything there is to say; parts that are None or empty are left out."""
+    yield InfoMetricFamily("spillgate", "This gateway.", value={"version": __version__, "configuration": fleet.version})
+    yield from metrics.collect()
+    yield from _accounts(fleet)
+    yield from _backends(fleet)
+    waiting = GaugeMetricFamily("spillgate_waiting", "Requests waiting for capacity.", labels=["model"])
+    for model, count in fleet.waiting.items():
+        waiting.add_metric([model], count)
+    yield waiting
+    classes = GaugeMetricFamily("spillgate_waiting_by_class", "Requests waiting for capacity.", labels=["class"])
+    for class_, count in fleet.waiting_classes.items():
+        classes.add_metric([class_], count)
+    yield classes
+    yield _waiting_tenants(fleet)
+    yield from _pressures(fleet)
+    refused = CounterMetricFamily("spillgate_refused", "Requests refused by the dispatcher.", labels=["reason"])
+    for reason, count in fleet.totals.refused.items():
+        refused.add_metric([reason], count)
+    yield refused
+    yield from _hedges(fleet.totals)
+    yield from _ways(fleet.totals)
+    affinity = CounterMetricFamily(
+        "spillgate_affinity", "Attempts by how their backend was found.", labels=["model", "how"]
+    )
+    for model, counts in fleet.affinity.items():
+        for how, number in counts.items():
+            affinity.add_metric([model, how], number)
+    yield affinity
+    if shared is not None:
+        yield from _shared_state(shared)
+    if sinks:
+        yield from _records(sinks)
+    if budgets:
+        yield from _money(budgets)
+    if cache is not None:
+        yield from gauges(cache)
+    if callers is not None:
+        yield from _limits(callers)
 
 
 def _waiting_tenants(fleet: FleetView) -> Metric:
@@ -262,16 +260,8 @@ def _backends(fleet: FleetView) -> Iterable[Metric]:
     return breaker, spilled
 
 
-def expose(
-    metrics: Metrics,
-    fleet: FleetView,
-    shared: Shared | None = None,
-    sinks: Sequence[SinkHealth] = (),
-    budgets: Sequence[BudgetView] = (),
-    cache: CacheView | None = None,
-    callers: Callers | None = None,
-) -> bytes:
+def expose(found: Iterable[Metric]) -> bytes:
     """Prometheus text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, fleet, shared, sinks, budgets, cache, callers))
+    registry.register(_Once(found))
     return generate_latest(registry)

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.cli import VERBS
 from gateway.policy.load import load, load_text
+from gateway.testing import metric_names
 from gateway.upstream import presets
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,10 @@ def test_the_first_policy_of_the_readme_is_valid() -> None:
     compiled = load_text(document, {"ARK_API_KEY": "sk-made-up-key"}, presets.infos())
     assert set(compiled.plan.backends) == {"own-h20", "ark"}
     assert compiled.warnings == ()
+
+
+def test_the_table_of_metrics_is_what_metrics_say() -> None:
+    assert (ROOT / "docs" / "metrics.md").read_text() == metric_names.table()
 
 
 def test_links_in_the_readme_lead_somewhere() -> None:

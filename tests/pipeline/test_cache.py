@@ -13,7 +13,7 @@ from gateway.pipeline.faults import outcome_name
 from gateway.pipeline.observe import overhead
 from gateway.service import Response
 from gateway.store.answers import Answer, Bounds
-from gateway.telemetry.exposition import expose
+from gateway.telemetry.exposition import expose, families
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.usage import Ended, UsageRecord, record
 from gateway.testing import MemoryUpstream, Script
@@ -283,7 +283,7 @@ def test_records_and_metrics_tell_what_was_saved(run: Run, house: Any) -> None:
         for call in b.house.ended:
             metrics.fold(call)
         view = b.house.cache.view()
-        text = expose(metrics, b.house.desk.dispatcher.snapshot(0.0), cache=view).decode()
+        text = expose(families(metrics, b.house.desk.dispatcher.snapshot(0.0), cache=view)).decode()
         for line in (
             'spillgate_cache_requests_total{model="r2",result="hit"} 2.0',
             'spillgate_cache_requests_total{model="r2",result="miss"} 1.0',

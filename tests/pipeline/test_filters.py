@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.service import Response
-from gateway.telemetry.exposition import expose
+from gateway.telemetry.exposition import expose, families
 from gateway.telemetry.metrics import Metrics
 from gateway.testing import MemoryUpstream, Script
 
@@ -127,7 +127,7 @@ def test_every_ended_call_is_counted_once(run: Run, house: Any) -> None:
             await h.ask(key=key)
         for call in h.ended:
             metrics.fold(call)
-        text = expose(metrics, h.desk.dispatcher.snapshot(h.loop.time())).decode()
+        text = expose(families(metrics, h.desk.dispatcher.snapshot(h.loop.time()))).decode()
         assert 'spillgate_requests_total{class="standard",model="r2",status="200"} 2.0' in text
         assert 'spillgate_requests_total{class="",model="",status="401"} 1.0' in text
         assert 'spillgate_attempts_total{backend="one",outcome="served"} 2.0' in text

@@ -14,7 +14,7 @@ from gateway.core.nouns import Abandoned, Beaten, Failed, Overloaded, Served
 from gateway.pipeline.faults import outcome_name
 from gateway.pipeline.observe import overhead
 from gateway.service import Response
-from gateway.telemetry.exposition import expose
+from gateway.telemetry.exposition import expose, families
 from gateway.telemetry.metrics import Metrics
 from gateway.testing import MemoryReply, MemoryUpstream, Script
 
@@ -362,7 +362,7 @@ def test_metrics_tell_hedges_from_spills(run: Run, house: Any) -> None:
         await h.text(stream=True)
         metrics.fold(h.ended[0])
         await quiet(h)
-        return expose(metrics, h.desk.dispatcher.snapshot(h.loop.time()))
+        return expose(families(metrics, h.desk.dispatcher.snapshot(h.loop.time())))
 
     text = run(scenario()).decode()
     assert "spillgate_hedges_total 1.0" in text
