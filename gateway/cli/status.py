@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -82,6 +83,8 @@ def _show(status: dict[str, Any]) -> None:
     console.print(_queue(fleet), highlight=False)
     if status["reload_error"]:
         console.print(f"[red]the last reload was rejected:[/red]\n{status['reload_error']}", highlight=False)
+    if (line := _shared(status.get("shared_state"))) is not None:
+        console.print(line, highlight=False)
     accounts = {account["name"]: account for account in fleet["accounts"]}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in (
@@ -105,26 +108,35 @@ def _show(status: dict[str, Any]) -> None:
             backend["name"],
             _state(backend, account, fleet["at"]),
             str(backend["in_flight"]),
-            " ".join(f"{room['kind']} {room['used']:g}/{room['limit']:g}" for room in account["rooms"]),
+            " ".join(_room(room) for room in account["rooms"]),
             _price(backend["prices"]),
             f"{ttft:.2f} s" if ttft is not None else "–",
             *(str(counts[name]) for name in ("served", "limited", "failed", "spilled_in")),
         )
     console.print(table)
+    for line in _below(status):
+        console.print(line, highlight=False)
+
+
+def _below(status: dict[str, Any]) -> Iterator[str]:
+    """What is told below the table: what was learnt, where records go, what is left of budgets."""
+    fleet = status["fleet"]
+    learnt = [line for account in fleet["accounts"] if (line := _learnt(account)) is not None]
+    if learnt:
+        yield "\nlearnt:\n" + "\n".join(learnt)
     if collector := status.get("traces", {}).get("collector"):
         trouble = f", [red]{collector['trouble']}[/red]" if collector["trouble"] else ""
         counts = f"{collector['exported']} exported, {collector['waiting']} waiting, {collector['dropped']} lost"
-        console.print(f"traces: {counts}{trouble}", highlight=False)
+        yield f"traces: {counts}{trouble}"
     for sink in status["usage"]:
         trouble = f", [red]{sink['trouble']}[/red]" if sink["trouble"] else ""
         counts = f"{sink['written']} written, {sink['waiting']} waiting, {sink['dropped']} lost"
-        console.print(f"usage records to the {sink['name']}: {counts}{trouble}", highlight=False)
-
+        yield f"usage records to the {sink['name']}: {counts}{trouble}"
     for budget in status.get("budgets", ()):
         colour = {"open": "default", "warning": "yellow", "spent": "red"}[budget["state"]]
         spent = f"[{colour}]{budget['spent']} of {budget['amount']} {budget['currency']}[/{colour}]"
         counts = f"{budget['left']} left, renews at {budget['renews_at']}, {budget['refused']} refused"
-        console.print(f"budget of {budget['name']} per {budget['per']}: {spent} spent, {counts}", highlight=False)
+        yield f"budget of {budget['name']} per {budget['per']}: {spent} spent, {counts}"
 
 
 def _price(prices: dict[str, Any]) -> str:
@@ -158,6 +170,33 @@ def _queue(fleet: dict[str, Any]) -> str:
 
 def _seconds(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1f} s"
+
+
+def _shared(state: dict[str, Any] | None) -> str | None:
+    """One line on the shared state; None: there is none."""
+    if state is None:
+        return None
+    count = state["replicas"]
+    line = f"shared state: {count} replica{'s' if count != 1 else ''} share the limits"
+    if state["degraded"]:
+        line = f"[red]shared state out of reach, working with safe shares:[/red] {state['reason']}"
+    return line + (", waiting for others to report" if state["learning"] else "")
+
+
+def _room(room: dict[str, Any]) -> str:
+    """Used of what may be used here, and the whole where that is a share."""
+    whole = f" of {room['whole']:g}" if room["whole"] is not None else ""
+    return f"{room['kind']} {room['used']:g}/{room['limit']:g}{whole}"
+
+
+def _learnt(account: dict[str, Any]) -> str | None:
+    """What was learnt of an account, why, and who tries for more."""
+    found = [f"{said['kind']} {said['limit']:g}" for said in account["said"] if said["source"] == "learned"]
+    if not found:
+        return None
+    prober = "this replica" if account["probes"] else f"replica {account['prober']}" if account["prober"] else "nobody"
+    elsewhere = f", {account['elsewhere']} in flight elsewhere" if account["elsewhere"] else ""
+    return f"  {account['name']}: {', '.join(found)} ({account['learnt_why']}); {prober} tries for more{elsewhere}"
 
 
 def _state(backend: dict[str, Any], account: dict[str, Any], now: float) -> str:

@@ -5,13 +5,14 @@ Accounts and backends that are not known are ignored: a share or a header may be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gateway.core.comeback import later
 from gateway.core.fleet import Fleet
+from gateway.core.lesson import Learned, Lesson
 from gateway.core.meter import Meter
-from gateway.core.nouns import Advertised, Learned, Lesson, Prices, Shares
-from gateway.core.quota import QUOTAS
+from gateway.core.nouns import Advertised, Prices, Shares
+from gateway.core.pauses import PAUSES
 
 if TYPE_CHECKING:
     from random import Random
@@ -31,7 +32,10 @@ def carry_out(change: Advertised | Shares | Learned | Prices, fleet: Fleet, now:
     if isinstance(change, Learned):
         for name, lesson in change.accounts.items():
             if name in fleet.meters:
-                _take_over(lesson, fleet.meters[name], now)
+                _take_over(lesson, fleet.meters[name], now, rng)
+            for backend, size, floor in lesson.others.floors:
+                if backend in fleet.standings:
+                    fleet.standings[backend].floor.hear(size, floor / 1000)
         return
     for name, share in change.accounts.items():
         if name in fleet.meters:
@@ -51,14 +55,17 @@ def _advertised(change: Advertised, fleet: Fleet, now: float, rng: Random) -> No
             meter.cool(now + later(pause, rng), change.kind, now)
 
 
-def _take_over(lesson: Lesson, meter: Meter, now: float) -> None:
+def _take_over(lesson: Lesson, meter: Meter, now: float, rng: Random) -> None:
     learner = meter.learner
     if learner is None:
         return
-    if lesson.version > learner.version:
-        for kind, limit in zip(QUOTAS, (lesson.rpm, lesson.tpm), strict=True):
-            if limit is not None:
-                meter.quotas[kind].limit = limit
-                meter.learn(kind, limit)
-    learner.take_over(lesson, now)
+    rates: tuple[tuple[Literal["rpm", "tpm"], int], ...] = (("rpm", lesson.others.rpm), ("tpm", lesson.others.tpm))
+    for kind, elsewhere in rates:
+        quota, mark = meter.quotas[kind], lesson.marks.get(kind)
+        quota.elsewhere, quota.probe = elsewhere, lesson.probe
+        if mark is not None and quota.take_over(mark, now):
+            meter.learn(kind, mark.limit)
+    if learner.take_over(lesson, meter.held, now):
+        # The pause of a refusal is everybody's, else each replica would meet one of its own.
+        meter.cool(now + later(PAUSES["concurrency"][0], rng), "concurrency", now)
     meter.settled(now, again=True)

@@ -28,13 +28,13 @@ from gateway.core.choose import Seat, Shy
 from gateway.core.explain import Candidate, explain, refusal
 from gateway.core.fleet import Fleet
 from gateway.core.lanes import Queue
+from gateway.core.lesson import Lesson
 from gateway.core.meter import Meter
 from gateway.core.nouns import (
     Change,
     Demand,
     Go,
     Lease,
-    Lesson,
     Outcome,
     Plan,
     Refuse,
@@ -238,9 +238,9 @@ class Dispatcher:
         """What this replica uses and wants of every account: what it should tell the shared store."""
         return demands(self._fleet, self._tickets.values(), now)
 
-    def lessons(self) -> dict[str, Lesson]:
+    def lessons(self, now: float) -> dict[str, Lesson]:
         """What was learnt of every account that may be learnt of: what other replicas should know."""
-        return lessons(self._fleet)
+        return lessons(self._fleet, now)
 
     def explain(self, request: Request, now: float) -> tuple[Candidate, ...]:
         """For every backend of the request's policy: would it take this request now, and if not, why. Pure."""

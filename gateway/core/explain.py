@@ -97,7 +97,8 @@ def reasons(seat: Seat, need: Need, now: float) -> tuple[str, ...]:
         if (used > 0 or room.whole is not None) and used + amount > room.limit:
             share = f", a share of {room.whole:g}" if room.whole is not None else ""
             learner = meter.learner
-            learnt = f", learnt: {learner.why}" if learner is not None and room.source == "learned" else ""
+            ours = learner is not None and (room.source == "learned" or room.whole == learner.whole)
+            learnt = f", learnt: {learner.why}" if learner is not None and ours and room.kind == "streams" else ""
             why.append(f"{room.kind} {used:g} of {room.limit:g}{share}{learnt}")
     return tuple(why)
 

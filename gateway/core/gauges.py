@@ -61,8 +61,16 @@ def rooms(meter: Meter, now: float) -> tuple[Room, ...]:
     return tuple(found)
 
 
+def whole_of(meter: Meter, kind: LimitKind) -> float | None:
+    """The account's limit, whoever uses it, with what was learnt of streams; None: there is none, or none is known."""
+    whole, learner = meter.bounds.whole(kind), meter.learner
+    if kind != "streams" or learner is None or learner.whole == inf:
+        return whole
+    return learner.whole if whole is None else min(whole, learner.whole)
+
+
 def _whole(meter: Meter, kind: LimitKind) -> float | None:
-    return None if meter.bounds.part(kind) is None else meter.bounds.whole(kind)
+    return None if meter.bounds.part(kind) is None else whole_of(meter, kind)
 
 
 def used(meter: Meter, kind: LimitKind, now: float) -> float:

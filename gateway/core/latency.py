@@ -11,6 +11,8 @@ from itertools import accumulate
 from math import exp, log
 
 FADE = 2048
+SIZES = 40
+"""Sizes of prompts, in bits, that have a floor of their own."""
 _PER_UNIT = 10.0
 _BUCKETS = 256
 
@@ -138,11 +140,11 @@ class Floor:
     _DOWN, _UP = 0.2, 0.02
 
     def __init__(self) -> None:
-        self._floors = [0.0] * 40
+        self._floors = [0.0] * SIZES
 
     def learn(self, prompt: int, seconds: float, *, calm: bool) -> None:
         """A first token came after so long."""
-        size = min(prompt.bit_length(), 39)
+        size = min(prompt.bit_length(), SIZES - 1)
         floor = self._floors[size]
         if not floor:
             self._floors[size] = seconds
@@ -151,10 +153,23 @@ class Floor:
         elif calm:
             self._floors[size] = floor + self._UP * (seconds - floor)
 
+    def known(self) -> list[tuple[int, float]]:
+        """By size (the prompt's bits): the floors that are known, in seconds."""
+        return [(size, floor) for size, floor in enumerate(self._floors) if floor]
+
+    def hear(self, size: int, floor: float) -> None:
+        """Another replica's floor counts like a sample, if it is lower: who has seen only the end of a burst would take
+        the queue for normal. It never raises ours: that takes calm samples of our own."""
+        mine = self._floors[size]
+        if not mine:
+            self._floors[size] = floor
+        elif floor < mine:
+            self._floors[size] = mine + self._DOWN * (floor - mine)
+
     def expected(self, prompt: int) -> float:
         """Seconds; for sizes not seen yet, from the nearest smaller one in proportion, or the nearest larger one as
         it is; 0 when nothing is known."""
-        size = min(prompt.bit_length(), 39)
+        size = min(prompt.bit_length(), SIZES - 1)
         floor = self._floors[size]
         if floor:
             return floor

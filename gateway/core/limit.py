@@ -19,8 +19,10 @@ floor) are a queue inside the cloud, and what runs meanwhile is what the cloud r
 | gaps between tokens | a line gap = t0 + k·running; the knee is where one more stream yields 15 % of the first |
 
 Rules
-- `limit` is the whole account's; what this replica may use of it is the shared store's business.
+- `limit`, `standing` and the queue are the whole account's; what others have in flight we are told (`unheard`). A
+  replica's part of the limit is the shared store's business; till that has followed, it leaves alone what others use.
 - Nothing grows unless the limit is in use and this replica is the prober. Nothing is learnt from what never began.
+- Anybody's refusal or queue cuts; what others saw begin in time counts as if this replica had seen it.
 - A declared limit is trusted until the cloud contradicts it: no knee, and no bound on the unheard before that.
 """
 
@@ -28,15 +30,13 @@ from __future__ import annotations
 
 from math import inf
 
-from gateway.core.nouns import Learn, Lesson
-from gateway.core.pace import Pace
-from gateway.core.trial import DEEP, EARNED, HARD_PROBE, IN_TURN, PROBE, Trial
-from gateway.core.unheard import Unheard
+from gateway.core.growth import FIRST_VOLLEY, Growth
+from gateway.core.knowledge import START, START_TOKENS
+from gateway.core.lesson import Lesson
+from gateway.core.nouns import Learn
+from gateway.core.pace import ANCHOR
+from gateway.core.trial import DEEP, PROBE
 
-START = 8
-START_TOKENS = 131_072
-"""Streams, and tokens in flight, that an account of which nothing is known may have."""
-LEAST_VOLLEY, FIRST_VOLLEY = 2.0, 8.0
 OVERLOADED = 0.85
 LOOK = 0.1
 IDLE_STEP = 0.5
@@ -46,37 +46,26 @@ less than this share of what ran still runs: a cloud that has halved would have 
 ANCHOR_TIME = 3.0
 """Seconds from the first token on for which an account that is new may be kept at `START`, to see its pace."""
 
+ABOVE = 1.25
+"""In flight beyond so many times a limit, what is refused says nothing of the limit."""
+SETTLED = 1.0
+"""Seconds after which a refusal has been heard of by all replicas, and what was under way before it has ended."""
 
-class Learner(Unheard):
+
+class Learner(Growth):
     """One account's limits in streams and tokens. The meter tells it everything and asks `cap`."""
 
     __slots__ = (
-        "_accepted", "_anchor_by", "_anchoring", "_begins", "_borne", "_cut", "_ends", "_grown", "_guessed", "_hard",
-        "_held_at", "_looked", "_looked_at_pace", "_measured", "_ran", "_scouts", "_spared", "_told", "ceiling",
-        "holding", "limit", "pace", "probe", "tokens", "trial", "trusted", "turn", "version", "volley", "why",
+        "_anchor_by", "_began", "_denied", "_ended", "_grown", "_held_at", "_looked_at_pace", "_ran", "_scouts",
+        "_spared", "turn",
     )  # fmt: skip
 
     def __init__(self, learn: Learn, declared: float | None) -> None:
         super().__init__()
-        self.pace = Pace()
-        self.ceiling = inf
-        self.probe = True
-        self.version = 0
-        self.holding = False
         self.turn = inf
-        self.limit = self.tokens = self.volley = inf
-        self.trusted = False
-        self.why = ""
-        self.trial = Trial()
-        self._scouts = self._ran = 0
-        self._begins = self._ends = self._borne = 0
-        self._accepted = 0
-        self._hard = self._guessed = self._measured = False
-        self._anchoring = True
-        self._anchor_by = inf
-        self._looked_at_pace = -inf
-        self._cut = self._grown = self._looked = self._spared = -inf
-        self._held_at = inf
+        self._scouts = self._ran = self._began = self._ended = 0
+        self._anchor_by = self._denied = self._held_at = inf
+        self._grown = self._looked_at_pace = self._spared = -inf
         self.declare(learn, declared)
 
     def __repr__(self) -> str:
@@ -107,29 +96,21 @@ class Learner(Unheard):
         if self.holding:
             return self.begun
         most = self.begun + self.volley
-        limit = self.trial.tried if self.trial.open else self.limit
-        if limit < most:
-            most = limit
-        if self._anchoring and most > START:
-            most = START
+        whole = self.trial.tried if self.trial.open else self.limit
+        if self._anchoring and whole > START:
+            whole = START
+        others = self.others
+        if others.active:
+            # What others use is theirs; an even part is ours in any case.
+            whole = max(whole - others.streams, min(whole, self.limit) / self.parts)
+        if whole < most:
+            most = whole
         return most if most == inf else max(1, int(most))
 
     @property
     def gating(self) -> bool:
         """Does the cap follow what is in flight?"""
         return self.limit < inf or self.holding
-
-    @property
-    def calm(self) -> bool:
-        """Is so little in flight that what a first token takes now is what it takes at least?"""
-        standing = self.standing
-        return standing <= 2 or (len(self.unheard) <= 1 and standing < 0.5 * self.limit)
-
-    @property
-    def learnt(self) -> float | None:
-        """The limit in streams as it is believed now, with a trial; None: nothing contradicts what was declared."""
-        shown = min(self.limit, self.begun) if self.holding else max(self.limit, self.trial.tried)
-        return None if shown == inf else max(1.0, shown)
 
     # --- what the meter tells ---------------------------------------------------------------------------
 
@@ -146,7 +127,7 @@ class Learner(Unheard):
         self.begun += 1
         if self.trial.open and self.standing >= self.trial.tried:
             # Nothing will be seen of it. If the cloud minds, it says so.
-            self.limit = self.ceiling = self.trial.tried
+            self._find(self.trial.tried)
             self.trial.call_off()
 
     def first(self, number: int, held: int, now: float) -> None:
@@ -155,34 +136,41 @@ class Learner(Unheard):
         if due is None:
             return
         self.begun += 1
+        self.begins += 1
         self._accepted += 1
         if self._anchor_by == inf:
             self._anchor_by = now + ANCHOR_TIME
         if number > self._last_begun:
             self._last_begun = number
+        if now >= self._denied + SETTLED:
+            self._denied = inf
         self._forget(now)
         if self.holding:
-            self._begins += 1
-            self._borne = max(self._borne, self.holds(number))
+            self._began += 1
+            self._unweighed = max(self._unweighed, self.holds(number))
+            if not self.others.active:
+                self._weigh(0, now)
             self._review(now)
         elif number == self.trial.judge:
             self._judged(number, now <= due, now)
         elif self._measured and self.begun > self.limit:
-            # The queue that set it was shorter than it looked.
-            self.limit = self.ceiling = max(self.limit, min(float(self.begun), self._knee()))
+            self._find_more()
         elif now > due:
             self._late(due, now)
-        elif self.limit < inf and not self._anchoring:
-            self._grow(held)
+        else:
+            self.timely += 1
+            if self.limit < inf and not self._anchoring:
+                self._grow(held)
 
     def ended(self, number: int, now: float) -> None:
         """A stream is over, whether it had begun or not."""
         if self.unheard.pop(number, None) is None:
             self.begun -= 1
+        self.ends += 1
         if number == self.trial.judge:
             self.trial.call_off()
         if self.holding:
-            self._ends += 1
+            self._ended += 1
             self._review(now)
 
     def forsake(self, number: int, until: float) -> None:
@@ -193,21 +181,32 @@ class Learner(Unheard):
 
     def gap(self, streams: float, seconds: float, now: float) -> None:
         """Seconds per token of one stream, lately, while so many ran."""
-        pace = self.pace
         if self.holding:
             return
-        pace.add(streams, seconds)
-        if not self.trusted and pace.knee < self.limit and now >= self._looked_at_pace + 1.0:
-            self._looked_at_pace = now
-            self.limit = max(pace.knee, self.limit / 2, START / 2)
-            self.why = "knee of its pace"
-            self.version += 1
+        self.samples += 1
+        self.gaps += seconds
+        self.crowd += streams
+        self._paced(streams, seconds, now)
 
-    def refused(self, named: float | None, now: float, *, again: bool = False) -> None:
+    def _paced(self, streams: float, seconds: float, now: float) -> None:
+        pace = self.pace
+        pace.add(streams, seconds)
+        if not self.trusted and pace.knee < self.limit and self.probe and now >= self._looked_at_pace + 1.0:
+            self._looked_at_pace = now
+            limit = max(pace.knee, self.limit / 2, START / 2)
+            if int(limit) != int(self.limit):
+                self._cuts, self._raises = self._cuts + 1, 0
+            self.limit = limit
+            self.why = "knee of its pace"
+
+    def refused(self, named: float | None, now: float, *, again: bool = False, sent: float = -inf) -> None:
         """Too many at once, says the cloud; `named`: the number its text names. The refused one has left the books.
-        `again`: a refusal came before, and nothing that was sent since has been accepted."""
+        `again`: a refusal came before, and nothing that was sent since has been accepted. With others, that is asked
+        of what all have met, and of one `sent` when the first refusal had been heard, not far above the limit."""
         standing = self.standing
         known = named is not None and named >= 1
+        if self.others.active:
+            again = sent >= self._denied + SETTLED and standing <= ABOVE * self.limit
         guessed = again and not known and self.limit < inf
         if guessed:
             limit = max(1.0, float(int(min(self.limit, standing + 1.0) / 2.0)))
@@ -215,10 +214,18 @@ class Learner(Unheard):
             limit = named if named is not None and known else max(1.0, standing, 0.5 * self._spared_limit(now))
         if limit < self.limit or not self._hard:
             self._lower(min(limit, self.limit), now, hard=True, why="refused: too many at once")
+            self._guessed = guessed
         else:
             self._cut = now
             self.trial.call_off()
-        self._guessed = guessed
+            # One that was sent before the limit was halved says nothing of the half.
+            self._guessed = self._guessed and standing > self.limit
+        self._deny(now)
+
+    def _deny(self, now: float) -> None:
+        """Somebody was refused."""
+        if self._denied == inf or self._guessed:
+            self._denied = now
         self._accepted = 0
 
     def overloaded(self, sent: float, now: float) -> None:
@@ -231,8 +238,11 @@ class Learner(Unheard):
 
     def look(self, now: float, held: int, full: bool) -> None:
         """Time has passed: is somebody overdue, may more be tried? `full`: the limit is in use."""
-        if self._anchoring and (self.pace.anchored or now >= self._anchor_by):
+        if self._anchoring and self.probe and (self.pace.anchored or now >= self._anchor_by):
             self._anchoring = False
+            self._raises += 1
+        if self.others.active:
+            full = self.standing >= 0.9 * self.limit
         self._forget(now)
         if self.holding:
             self._review(now)
@@ -250,37 +260,40 @@ class Learner(Unheard):
 
     def _hold(self, now: float) -> None:
         self.holding = True
-        self._ran = self.begun
-        self._begins = self._ends = self._borne = 0
+        self._ran = self.begun + self.others.begun
+        self._began = self._ended = self._borne = self._unweighed = 0
         self._held_at = now
         self.trial.call_off()
         self.why = "queue in the cloud"
-        self.version += 1
-        self.volley = min(self.volley, FIRST_VOLLEY)
+        self.volley = min(self.volley, self._first_volley)
 
     def _review(self, now: float) -> None:
         """When the queue is gone, what is in flight is what the cloud bears."""
         if not self.queue(now):
+            self._weigh(self.others.begun, now)
             self.holding = False
             self._scouts = 0
+            if self._cut > self._held_at:
+                return  # another replica has seen the end of it, and told what is borne
             borne = float(self._borne or max(1, self.standing))
-            if self._begins <= 1:
+            if self._began <= 1:
                 # Not below half of what ran: a hold that a crash ended says nothing.
                 borne = max(borne, self._ran / 2)
-            if self._begins > self._ends + 1 or borne >= self.limit:
+            if self._began > self._ended + 1 or borne >= self.limit:
                 # They began without anybody making room: they queued for the prompt to be read, not for a place.
-                self.volley = max(LEAST_VOLLEY, self.volley / 2)
+                self._halve_volley()
                 self.why = "growing" if self.limit < inf else "declared"
                 return
             self._lower(borne, now, hard=False, why="queue in the cloud", deep=borne < DEEP * self._ran)
             self._measured = True
 
     def _scout(self, now: float) -> None:
-        """Now and then one more in spite of the queue: if it begins before those, they were lost and not queued."""
-        if not self.holding:
+        """Now and then one more in spite of the queue: if it begins before those, they were lost and not queued.
+        Only who sent them can find out; several who wait in the same queue do not try as often as one would."""
+        if not self.holding or not self.overdue(now):
             return
-        lasts = now - self._held_at
-        drained = not self._begins and self.begun <= DRAINED * self._ran
+        lasts = (now - self._held_at) / (1 if self.probe else self.parts)
+        drained = not self._began and self.begun + self.others.begun <= DRAINED * self._ran
         if lasts < SCOUT * 2.0**self._scouts and not (drained and lasts >= SCOUT_SOON):
             return
         self._scouts += 1
@@ -289,36 +302,58 @@ class Learner(Unheard):
 
     # --- shared between replicas ------------------------------------------------------------------------
 
-    def lesson(self) -> Lesson:
-        """What others should know."""
-        tokens = None if self.tokens == inf else self.tokens
-        shown = self.learnt if self.holding or self.limit == inf else max(1.0, self.limit)
-        return Lesson(shown, tokens, version=self.version, probe=self.probe)
-
-    def take_over(self, lesson: Lesson, now: float) -> None:
-        """What another replica learnt, unless our own lesson is newer."""
-        self.probe = lesson.probe
-        if lesson.version <= self.version or self.holding:
-            return
-        self.limit = self.ceiling = inf if lesson.streams is None else lesson.streams
-        self.tokens = inf if lesson.tokens is None else lesson.tokens
-        self.version = lesson.version
-        self.trial.call_off()
-        self.trial.at = now + PROBE
-        self.why = "told by another replica"
+    def take_over(self, lesson: Lesson, held: int, now: float) -> bool:
+        """What other replicas learnt, and what they have in flight beside the `held` tokens here. True when one of
+        them was refused lately, for too many at once."""
+        before, parts, cuts, others = self.others, self.parts, self._cuts, lesson.others
+        ran, least = self.begun + before.begun, min(before.begun, others.begun)
+        if others.begins and now >= self._denied + SETTLED:
+            self._denied = inf
+        self._accepted += others.begins
+        denied = False
+        if self.hear(lesson):
+            self.trial.call_off()
+            if self.volley == inf:
+                self.volley = self._volley_of(self.limit)
+            if self._cuts > cuts:
+                self._note_cut(now, deep=self.limit < DEEP * ran)
+                if denied := self._hard:
+                    self._deny(now)
+            self.trial.at = max(self.trial.at, now + PROBE)
+        elif not self.probe:
+            self.trial.call_off()
+        if self.parts > parts:
+            self.volley = max(1.0, self.volley * parts / self.parts)
+        self._weigh(least, now)
+        if self.holding:
+            self._began += others.begins
+            self._ended += others.ends
+        else:
+            for _ in range(min(others.samples, ANCHOR)):
+                self._paced(others.crowd / others.samples, others.gaps / others.samples / 1e6, now)
+            if self._measured and self.begun + least > self.limit:
+                self._find_more(least)
+            elif others.timely and self.probe and self.limit < inf and not self._anchoring:
+                self._more(held, others.timely)
+        self.turn = min(self.turn, now if self.holding or others.overdue else now + IDLE_STEP)
+        return denied
 
     # --- less and more ----------------------------------------------------------------------------------
 
     def _lower(self, limit: float, now: float, *, hard: bool, why: str, deep: bool = False) -> None:
         self.limit = self.ceiling = limit
         if self.volley == inf:
-            self.volley = max(FIRST_VOLLEY, limit / 4)
+            self.volley = self._volley_of(limit)
         self._hard = hard
         self._guessed = self._measured = False
-        self._cut = now
-        self.trial.lowered(now, deep=deep)
+        self._cuts, self._raises = self._cuts + 1, 0
         self.why = why
-        self.version += 1
+        self._note_cut(now, deep=deep)
+
+    def _note_cut(self, now: float, *, deep: bool) -> None:
+        """The limit was cut, here or elsewhere: the next trial is due later."""
+        self.trial.lowered(now, deep=deep)
+        self._cut = now
 
     def _spared_limit(self, now: float) -> float:
         """What a volley of refusals started from: it may not cut more than half of that."""
@@ -326,63 +361,3 @@ class Learner(Unheard):
             self._spared = now
             self._grown = self.limit if self.limit < inf else 0.0
         return self._grown
-
-    def _late(self, due: float, now: float) -> None:
-        if due >= self._looked:
-            self._looked = now
-            self.volley = max(LEAST_VOLLEY, self.volley / 2)
-
-    def _grow(self, held: int) -> None:
-        """A first token in time: the cloud bears what it has."""
-        standing = self.standing
-        if len(self.unheard) + 2 >= self.volley:
-            self.volley = min(self.volley + 1.0, max(FIRST_VOLLEY, self.begun / 2))
-        if not self.probe:
-            return
-        if held >= 0.8 * self.tokens:
-            self.tokens += max(1.0, held / max(1, standing))
-        if standing >= 0.8 * self.limit and self.limit < self.ceiling:
-            self._raise(1.0 if self.limit < 0.9 * self.ceiling else 0.25)
-
-    def _raise(self, step: float) -> None:
-        knee = self._knee()
-        limit = min(self.limit + step, self.ceiling, knee)
-        if limit != self.limit:
-            if int(limit) != int(self.limit):
-                self.version += 1
-            self.why = "knee of its pace" if limit == knee else "growing" if limit < self.ceiling else self.why
-            self.limit = limit
-
-    def _knee(self) -> float:
-        """Streams beyond which the pace makes another one not worth it."""
-        return inf if self.trusted else max(self.pace.knee, START / 2)
-
-    def _try_more(self, now: float) -> None:
-        """The limit is in use. Nobody is unheard: one more. At the ceiling: a trial when it is due."""
-        if self.limit < self.ceiling:
-            if not self.unheard:
-                self._raise(1.0)
-            return
-        trial = self.trial
-        if trial.tried or now < trial.at:
-            return
-        tried = float(int(min(self.limit + trial.step, self._knee())))
-        earned = self._guessed or self._accepted >= EARNED or now >= self._cut + HARD_PROBE
-        if tried <= self.limit or (self._hard and not earned):
-            return
-        if self.unheard and not self._hard and now < trial.at + IN_TURN:
-            return
-        self._accepted = 0
-        trial.begin(tried, now, counted=not self.unheard and not self._hard)
-
-    def _judged(self, number: int, in_time: bool, now: float) -> None:
-        """The last stream of a trial has begun: what has the cloud borne?"""
-        trial = self.trial
-        borne = self.holds(number) if trial.counted else trial.tried if in_time or self._hard else 0.0
-        if borne > self.limit:
-            self.limit = self.ceiling = float(borne)
-            trial.borne(self.limit, now, hard=self._hard)
-            self.version += 1
-            self.why = "growing"
-        else:
-            trial.missed(now)

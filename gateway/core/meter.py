@@ -278,8 +278,11 @@ class Meter(Pauses):
         """Ask what was learnt; when to ask again."""
         if now >= learner.turn:
             learner.look(now, self.held, self.in_flight >= min(self._streams, learner.cap()))
+        if self.bounds.part("streams") is not None and self.cap == self._streams:
+            # A trial needs no share, since one replica at a time tries; but it never exceeds what is known.
+            self.cap += learner.bonus(self.bounds.whole("streams"))
         self.cap = min(self.cap, learner.cap())
-        self.token_cap = learner.tokens
+        self.token_cap = learner.token_cap()
         turn = learner.turn
         for kind, quota in self.quotas.items():
             window = self.by_kind[kind]
@@ -308,7 +311,7 @@ class Meter(Pauses):
         kind, limit = outcome.kind, outcome.limit
         pause = self.struck(kind, sent, now, outcome.retry_after, rng)
         if kind == "concurrency":
-            self._too_many(limit, now, fresh=pause > 0)
+            self._too_many(limit, sent, now, fresh=pause > 0)
         elif kind == "burst" and pause:
             self._too_fast(now)
         elif kind == "rpm" or kind == "tpm":
@@ -322,9 +325,9 @@ class Meter(Pauses):
         if pause and kind != "burst":
             self.owe(span(pause, rng), self.in_flight + 1)
 
-    def _too_many(self, limit: float | None, now: float, *, fresh: bool) -> None:
+    def _too_many(self, limit: float | None, sent: float, now: float, *, fresh: bool) -> None:
         if self.learner is not None:
-            self.learner.refused(limit, now, again=fresh and self._strikes > 1)
+            self.learner.refused(limit, now, again=fresh and self._strikes > 1, sent=sent)
         elif fresh:
             self._relief = Relief(limit if limit is not None else 0.8 * (self.in_flight + 1), now)
         self._settle_cap(now)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.core.ladder import Rung
+from gateway.core.lesson import Learned
 from gateway.core.rules import AffinityRules
 
 LimitKind = Literal["streams", "rpm", "tpm", "rps", "tps", "ramp"]
@@ -343,28 +344,6 @@ class Shares:
     """
 
     accounts: Mapping[str, Limits | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What was learnt of one account, for the whole fleet of gateways. None: nothing, or without bound.
-
-    `version` grows with every lesson; `probe`: this replica may try for more (one of all replicas does).
-    """
-
-    streams: float | None = None
-    tokens: float | None = None
-    rpm: float | None = None
-    tpm: float | None = None
-    version: int = 0
-    probe: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What other replicas learnt. A lesson older than our own is ignored, but for its `probe`."""
-
-    accounts: Mapping[str, Lesson]
 
 
 @dataclass(frozen=True, slots=True)

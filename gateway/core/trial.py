@@ -8,6 +8,8 @@ and where the cloud refuses what it has no place for, to begin is enough.
 
 Rules
 - `tried` is 0, or the streams that may be in flight until one has been sent that fills it, the `judge`.
+- What others have in flight is known a moment late. So where there are others, the count is weighed when they have
+  been heard again, with the least that they had meanwhile.
 - Each trial waits twice as long as the one before, until trials are borne in a row.
 """
 
@@ -32,17 +34,24 @@ MOST_STEP = 0.2
 IN_A_ROW = 4.0
 """A trial of so many streams that is borne says that the cloud has grown: the next ones need not wait."""
 
+NEAR = 0.15
+"""Where tries cost refusals, this share of the limit is regained stream by stream: a guess is seldom further off, and
+of several that are sent too many each is refused."""
+WEIGHED = -1
+"""In place of a judge's number: it has begun."""
+
 
 class Trial:
     """The trial of one account, or the time of the next one (`at`)."""
 
-    __slots__ = ("_backoff", "at", "counted", "judge", "step", "tried")
+    __slots__ = ("_backoff", "_gained", "at", "counted", "judge", "step", "tried")
 
     def __init__(self) -> None:
         self.at = -inf
         self.tried = 0.0
         self.judge = 0
         self.step = 1.0
+        self._gained = 0.0
         self.counted = False
         self._backoff = 0
 
@@ -54,6 +63,11 @@ class Trial:
         """May one more be sent on trial?"""
         return self.tried > 0 and not self.judge
 
+    @property
+    def weighed(self) -> bool:
+        """Has its judge begun, and are the others to be heard yet?"""
+        return self.judge == WEIGHED
+
     def begin(self, tried: float, now: float, *, counted: bool) -> None:
         """Let so many be in flight once. `counted`: believed by count, not by its beginning alone."""
         self.tried = tried
@@ -61,11 +75,17 @@ class Trial:
         self.wait(now)
 
     def borne(self, limit: float, now: float, *, hard: bool) -> None:
-        """It has been borne, so try more at once: twice as many; where tries cost refusals (`hard`), one more."""
+        """It has been borne, so try more at once: twice as many; where tries cost refusals (`hard`), as many, and one
+        more each time once much has been regained."""
         step = self.step
+        gained = self._gained + step
         self.call_off()
         self.at = now
-        self.step = step + 1.0 if hard else min(2.0 * step, max(1.0, MOST_STEP * limit))
+        self._gained = gained
+        if not hard:
+            self.step = min(2.0 * step, max(1.0, MOST_STEP * limit))
+        elif gained >= NEAR * limit:
+            self.step = step + 1.0
         if step >= IN_A_ROW:
             self._backoff = 0
 
@@ -80,7 +100,7 @@ class Trial:
     def call_off(self) -> None:
         """None is out, and the next one is of one stream."""
         self.judge = 0
-        self.tried = 0.0
+        self.tried = self._gained = 0.0
         self.step = 1.0
 
     def wait(self, now: float) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
 from gateway.core.fair import CLASSES
 from gateway.core.fleet import Fleet, Path
-from gateway.core.gauges import Waits, demand, rooms
+from gateway.core.gauges import Waits, demand, rooms, used
+from gateway.core.lesson import Floors, LearntKind, Lesson, Mark
+from gateway.core.limit import Learner
 from gateway.core.meter import Meter
-from gateway.core.nouns import Demand, Lesson, Price, Room
+from gateway.core.nouns import LIMIT_KINDS, Demand, LimitKind, Price, Room
 from gateway.core.pressure import Outlook, PressureView
 from gateway.core.standing import Standing
 from gateway.core.tally import Tally, Totals
@@ -22,11 +24,22 @@ MOST_TENANTS = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """One limit of the whole account, or this replica's `share` of it, and who says so."""
+
+    kind: LimitKind
+    source: Literal["declared", "advertised", "learned", "share"]
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class AccountView:
     """`rooms`: every limit that holds. `cooling_until` None: not cooling; `inf`: one request is trying the key.
 
     `learnt`: the limit in streams that was learnt and why, as far as it differs from what was declared;
-    `learnt_tokens`: the same in tokens in flight, of which `held_tokens` are.
+    `learnt_tokens`: the same in tokens in flight, of which `held_tokens` are. `probes`: this replica may try for more;
+    `prober`: who may, '' if there is only this one or nobody; `elsewhere`: streams of other replicas. `said`: every
+    limit by who says it.
     """
 
     name: str
@@ -39,6 +52,10 @@ class AccountView:
     learnt: float | None = None
     learnt_tokens: float | None = None
     learnt_why: str = ""
+    probes: bool = False
+    prober: str = ""
+    elsewhere: int = 0
+    said: tuple[Said, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +198,29 @@ def _most(waiting: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return most
 
 
-def lessons(fleet: Fleet) -> dict[str, Lesson]:
+def lessons(fleet: Fleet, now: float) -> dict[str, Lesson]:
     """By account, where something may be learnt."""
-    found = {}
-    for name, meter in fleet.meters.items():
-        if meter.learner is not None:
-            rates = meter.bounds.learned
-            found[name] = replace(meter.learner.lesson(), rpm=rates.get("rpm"), tpm=rates.get("tpm"))
-    return found
+    floors: dict[str, list[tuple[str, int, int]]] = {}
+    for name, standing in fleet.standings.items():
+        if standing.in_flight:
+            known = ((name, size, max(1, round(1000 * floor))) for size, floor in standing.floor.known())
+            floors.setdefault(standing.meter.name, []).extend(known)
+    return {
+        name: _lesson(m, m.learner, now, tuple(floors.get(name, ())))
+        for name, m in fleet.meters.items()
+        if m.learner is not None
+    }
+
+
+def _lesson(meter: Meter, learner: Learner, now: float, floors: Floors) -> Lesson:
+    marks: dict[LearntKind, Mark] = learner.marks()
+    rpm, tpm = meter.quotas["rpm"].mark(), meter.quotas["tpm"].mark()
+    if rpm is not None:
+        marks["rpm"] = rpm
+    if tpm is not None:
+        marks["tpm"] = tpm
+    use = learner.use(now, meter.held, used(meter, "rpm", now), used(meter, "tpm", now), floors)
+    return Lesson(marks, learner.probe, use, learner.others, learner.prober)
 
 
 def demands(fleet: Fleet, waiting: Iterable[Ticket], now: float) -> dict[str, Demand]:
@@ -216,14 +248,33 @@ def _account(meter: Meter, now: float) -> AccountView:
         meter.cooling_reason if cooling else "",
         meter.held,
         *_learnt(meter),
+        tuple(_said(meter)),
     )
 
 
-def _learnt(meter: Meter) -> tuple[float | None, float | None, str]:
+def _learnt(meter: Meter) -> tuple[float | None, float | None, str, bool, str, int]:
     learner = meter.learner
     if learner is None:
-        return None, None, ""
-    return learner.learnt, None if learner.tokens == inf else learner.tokens, learner.why
+        return None, None, "", False, "", 0
+    tokens = None if learner.tokens == inf else learner.tokens
+    return learner.learnt, tokens, learner.why, learner.probe, learner.prober, learner.others.streams
+
+
+def _said(meter: Meter) -> Iterable[Said]:
+    bounds, learner = meter.bounds, meter.learner
+    learnt = dict(bounds.learned)
+    if learner is not None and learner.learnt is not None:
+        learnt["streams"] = learner.learnt
+    for kind in LIMIT_KINDS:
+        declared, share = getattr(bounds.declared, kind), bounds.part(kind)
+        if declared is not None:
+            yield Said(kind, "declared", declared)
+        if kind in bounds.advertised:
+            yield Said(kind, "advertised", bounds.advertised[kind])
+        if kind in learnt:
+            yield Said(kind, "learned", learnt[kind])
+        if share is not None:
+            yield Said(kind, "share", share)
 
 
 def _backend(standing: Standing, prices: Mapping[str, Price], now: float) -> BackendView:

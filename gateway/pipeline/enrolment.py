@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.background import begin, end
 from gateway.errors import Conflict, StoreAway
 from gateway.pipeline.faults import why
 from gateway.pipeline.live import Live
@@ -20,7 +21,6 @@ from gateway.policy.enrol import Changes, Given
 from gateway.policy.roster import Roster
 from gateway.store.base import StoreDown
 from gateway.store.registry import Registry, Stored
-from gateway.store.sharer import end
 
 EVERY = 0.4
 """Seconds between two looks: with the time of reading, all replicas have seen a change within one second."""
@@ -58,8 +58,7 @@ class Enrolment:
     async def start(self) -> None:
         """Look once, for no longer than the registry's hard time-out, and go on looking in the background."""
         await self._look()
-        self._task = asyncio.create_task(self._follow())
-        self._task.add_done_callback(_tell_if_it_broke)
+        self._task = begin(self._follow(), log, "looking after the tenants' registry has ended")
 
     async def aclose(self) -> None:
         """Stop looking. Takes the registry's time-out at most, rarely a second."""
@@ -165,8 +164,3 @@ class Enrolment:
             what = "what was known last goes on" if self._known else "the document's tenants only"
             log.warning("the tenants' registry is out of reach, %s: %s", what, error)
         self._trouble = str(error)
-
-
-def _tell_if_it_broke(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("looking after the tenants' registry has ended", exc_info=error)

@@ -16,12 +16,12 @@ from itertools import count
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from gateway.background import begin, end
 from gateway.core.money import Ask, Budget, BudgetView, Purse, period
 from gateway.pipeline.live import Live
 from gateway.policy.roster import Index
 from gateway.store.base import StoreDown
 from gateway.store.purse import Purses
-from gateway.store.sharer import end
 
 TICK = 0.5
 """Seconds between two looks at what there is to tell."""
@@ -63,8 +63,7 @@ class Purser:
     def start(self, store: Purses) -> None:
         """Begin to share. Never waits for the store."""
         self._store = store
-        self._task = asyncio.create_task(self._run())
-        self._task.add_done_callback(_tell_if_it_broke)
+        self._task = begin(self._run(), log, "the task that keeps budgets broke; they are not shared any more")
 
     async def aclose(self) -> None:
         """Stop, tell what was spent, and give back the rest. Takes the store's time-out at most, rarely a second."""
@@ -209,8 +208,3 @@ class Purser:
             self._closing.append(old)
         self._purses[name] = found
         return found
-
-
-def _tell_if_it_broke(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("the task that keeps budgets broke; they are not shared any more", exc_info=error)

@@ -135,7 +135,7 @@ class Watch:
         """Time has passed."""
 
 
-class _Shell:
+class Shell:
     """Carries out verdicts on a stage, at the times it is told."""
 
     def __init__(
@@ -313,7 +313,7 @@ def rehearse(
     """
     watch = watch or Watch()
     stage = Stage(fleet, outages, seed, steps)
-    shell = _Shell(plan, stage, seed, watch, weights or {}, fair)
+    shell = Shell(plan, stage, seed, watch, weights or {}, fair)
     coming = deque(needs)
     now, tick = 0.0, watch.every
     while (coming or shell.running or shell.waiting) and now < until:

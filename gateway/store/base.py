@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.core.lesson import Marks, Use
 from gateway.core.nouns import LimitKind
 from gateway.errors import SpillgateError
 
@@ -52,6 +53,33 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
+class Telling:
+    """What a replica has learnt of an account, and has in flight there.
+
+    willing  it has traffic there, so it may be the one that tries for more
+    probing  it believes to be that one
+    """
+
+    marks: Marks
+    use: Use
+    willing: bool
+    probing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What all replicas know of an account: what holds, who may try for more ('': nobody), what each has in flight.
+
+    `stale`: the word was older than one already heard; nothing was changed, and nothing is told.
+    """
+
+    marks: Marks = field(default_factory=dict)
+    prober: str = ""
+    rows: Mapping[str, Use] = field(default_factory=dict)
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What one replica says of one account.
 
@@ -61,6 +89,7 @@ class Report:
     crowd    the operator's word: never more than so many replicas run at a time; 0 without one
     alive    silent members that this replica has found to be running all the same
     leaving  its last word: nothing starts any more
+    lesson   what it has learnt, if that is to be told now
     """
 
     account: str
@@ -73,6 +102,7 @@ class Report:
     alive: tuple[str, ...] = ()
     leaving: bool = False
     crowd: int = 0
+    lesson: Telling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +110,8 @@ class Grant:
     """The answer: the share of each kind, from now until a lease's time after the report was *sent*.
 
     `stale`: the report was older than one already seen; nothing was changed. `silent` members have not reported
-    for half a lease. `learning`: data was lost lately, and nobody gets what somebody unseen may hold.
+    for half a lease. `learning`: data was lost lately, and nobody gets what somebody unseen may hold. `lesson`: the
+    answer to a report's lesson.
     """
 
     account: str
@@ -92,6 +123,7 @@ class Grant:
     silent: tuple[str, ...] = ()
     learning: bool = False
     stale: bool = False
+    lesson: Told | None = None
 
 
 class Store(Protocol):

@@ -1,18 +1,21 @@
-"""Shares in Redis: standalone, Sentinel or Cluster, 6.2 or newer (7, 8, Valkey). One script call per account, all in
-one pipelined round trip, under one hard time-out. See `store.line`; for addresses `store.address`."""
+"""Shares and lessons in Redis: standalone, Sentinel or Cluster, 6.2 or newer (7, 8, Valkey). One script call per
+account, and one more where a lesson is told, all in one pipelined round trip, under one hard time-out. See
+`store.line`; for addresses `store.address`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import msgspec
 
 from gateway.core.nouns import LimitKind
+from gateway.store import lessontext
 from gateway.store.base import Grant, Report, StoreDown, Terms
 from gateway.store.line import TIMEOUT, Call, Line, Script
 
-SHARES = Script("shares.lua")
+SHARES, LESSONS = Script("shares.lua"), Script("lessons.lua")
 
 
 Reply = tuple[str, int, int, int, dict[LimitKind, int] | bool, str | bool, str | bool]
@@ -29,6 +32,11 @@ def key_of(account: str) -> str:
 def elder_key_of(account: str) -> str:
     """Where gateways before this layout keep the account; in the same hash slot."""
     return f"spillgate:{{{account}}}:shares"
+
+
+def lesson_key_of(account: str) -> str:
+    """Where its lessons are: all keys of an account lie in one hash slot."""
+    return f"spillgate:{{{account}}}:lesson"
 
 
 class RedisStore:
@@ -57,10 +65,16 @@ class RedisStore:
         """The same by another clock than the server's (milliseconds, as text), to replay what has happened."""
         if not reports:
             return ()
-        replies = await self._line.run(*(_call(report, self._terms, clock) for report in reports))
+        calls = [_call(report, self._terms, clock) for report in reports]
+        told = [i for i, report in enumerate(reports) if report.lesson is not None]
+        calls += [_telling(reports[i], self._terms, clock) for i in told]
+        replies = await self._line.run(*calls)
         try:
-            return [_grant(report, reply) for report, reply in zip(reports, replies, strict=True)]
-        except (msgspec.MsgspecError, TypeError) as error:
+            grants = [_grant(report, reply) for report, reply in zip(reports, replies, strict=False)]
+            for i, reply in zip(told, replies[len(reports) :], strict=True):
+                grants[i] = replace(grants[i], lesson=lessontext.told(reply))
+            return grants
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise StoreDown(f"{self._line.where}: {type(error).__name__}: {error}") from error
 
     async def aclose(self) -> None:
@@ -86,6 +100,11 @@ def _call(report: Report, terms: Terms, clock: str) -> Call:
     ))  # fmt: skip
     keys = (key_of(report.account), elder_key_of(report.account))
     return Call(SHARES, keys, (said, _joined(report.known), clock))
+
+
+def _telling(report: Report, terms: Terms, clock: str) -> Call:
+    assert report.lesson is not None
+    return Call(LESSONS, (lesson_key_of(report.account),), lessontext.words(report, report.lesson, terms, clock))
 
 
 def _grant(report: Report, raw: bytes) -> Grant:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from gateway.background import begin, end
 from gateway.store.base import Store, StoreDown
 from gateway.store.shares import TICK, Health, ShareBook, Standing, Usages
 
@@ -21,9 +22,6 @@ CEILING = 1.0
 
 LOOK = 1.0
 """Seconds between two looks at silent members."""
-
-AGAIN = 1.0
-"""Seconds after which a task that has not ended is cancelled again: longer than a connection takes to be closed."""
 
 Apply = Callable[[Mapping[str, Standing]], None]
 Witness = Callable[[str], Awaitable[bool]]
@@ -49,7 +47,7 @@ class Sharer:
         self._apply = apply
         self._witness = witness
         self._nudged = asyncio.Event()
-        self._hungry: set[str] = set()
+        self._hungry: dict[str, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._down = False
         self._looking: asyncio.Task[None] | None = None
@@ -61,14 +59,16 @@ class Sharer:
     def start(self) -> None:
         """Begin. Never waits for the store."""
         self._watch_once()
-        self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._watch())]
-        for task in self._tasks:
-            task.add_done_callback(_tell_if_it_broke)
+        broken = "the task that keeps shares broke; shares will end"
+        self._tasks = [begin(self._renew(), log, broken), begin(self._watch(), log, broken)]
 
-    def nudge(self, account: str) -> None:
-        """A request found no room in this account's share: exchange soon. Cheap; may be called for every request."""
-        if account not in self._hungry:
-            self._hungry.add(account)
+    def nudge(self, account: str, *, news: bool = False) -> None:
+        """A request found no room in this account's share: exchange soon. Cheap; may be called for every request.
+
+        `news`: the account's limit is another.
+        """
+        if account not in self._hungry or news:
+            self._hungry[account] = news
             self._nudged.set()
 
     def health(self) -> Health:
@@ -122,14 +122,14 @@ class Sharer:
     async def _rest(self) -> None:
         """Until the next exchange is due, or sooner if nudged."""
         while (pause := min(TICK, self._book.next_at() - _now())) > 0:
-            self._nudged.clear()
             try:
                 async with asyncio.timeout(pause):
                     await self._nudged.wait()
             except TimeoutError:
                 break
-            for account in self._hungry:
-                self._book.nudge(account)
+            self._nudged.clear()
+            for account, news in self._hungry.items():
+                self._book.nudge(account, news=news)
             self._hungry.clear()
 
     def _note(self, state: RetryCallState) -> None:
@@ -161,18 +161,3 @@ class Sharer:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel, and again: on Python 3.11 a `wait_for` (redis-py has some) loses a cancellation that meets its answer."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=AGAIN)
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _tell_if_it_broke(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("the task that keeps shares broke; shares will end", exc_info=error)

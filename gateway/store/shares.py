@@ -231,11 +231,15 @@ class ShareBook:
         """When to exchange next, if the last exchange succeeded; `inf` without accounts."""
         return min((book.next() for book in self._books.values()), default=inf)
 
-    def nudge(self, account: str) -> None:
-        """A request found no room in this account's share: `next_at` comes sooner, unless asking has just been vain."""
+    def nudge(self, account: str, *, news: bool = False) -> None:
+        """A request found no room in this account's share: `next_at` comes sooner, unless asking has just been vain.
+
+        `news`: the limit itself is another, so that asking is not vain.
+        """
         book = self._books.get(account)
         if book is not None:
             book.hurry = True
+            book.pace = HURRY if news else book.pace
 
     def health(self, now: float) -> Health:
         """Whether the store is in reach, and since when not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import ceil, inf
 
+from gateway.core.gauges import whole_of
 from gateway.core.meter import Meter
 from gateway.core.nouns import Demand, LimitKind
 from gateway.core.window import Ramp
@@ -14,7 +15,7 @@ _COUNTED_IN_TOKENS = ("tpm", "tps")
 
 
 def usage(meter: Meter, demand: Demand, now: float) -> Mapping[LimitKind, Usage]:
-    """Every kind of limit that the account has as a whole, rounded against us.
+    """Every kind of limit that the account has as a whole, declared, said or learnt, rounded against us.
 
     The next start's need in tokens is taken as the average of those that wait. Of a ramp, what is used is the
     highest rise to come (`Ramp.rise`).
@@ -22,7 +23,7 @@ def usage(meter: Meter, demand: Demand, now: float) -> Mapping[LimitKind, Usage]
     queue = demand.want.get("streams", 0) - demand.used.get("streams", 0)
     found: dict[LimitKind, Usage] = {}
     for kind, used in demand.used.items():
-        whole = meter.bounds.whole(kind)
+        whole = whole_of(meter, kind)
         if whole is None or whole == inf:
             continue
         waiting = max(0.0, demand.want.get(kind, used) - used)

@@ -191,7 +191,23 @@ def _accounts(fleet: FleetView) -> Iterable[Metric]:
     learnt = GaugeMetricFamily(
         "spillgate_learned_limit", "What was learnt of an account, and why.", labels=["account", "limit", "reason"]
     )
+    said = GaugeMetricFamily(
+        "spillgate_account_limit",
+        "Every limit of an account by who says it: declared, advertised, learned, or this replica's share.",
+        labels=["account", "limit", "source"],
+    )
+    probes = GaugeMetricFamily(
+        "spillgate_probes", "1 where this replica may try for more than is known.", labels=["account"]
+    )
+    elsewhere = GaugeMetricFamily(
+        "spillgate_in_flight_elsewhere", "Requests in flight from other replicas, as they told.", labels=["account"]
+    )
     for account in fleet.accounts:
+        for one in account.said:
+            said.add_metric([account.name, one.kind, one.source], one.limit)
+        if account.learnt_why:
+            probes.add_metric([account.name], float(account.probes))
+            elsewhere.add_metric([account.name], account.elsewhere)
         for kind, value in (("streams", account.learnt), ("tokens", account.learnt_tokens)):
             if value is not None:
                 learnt.add_metric([account.name, kind, account.learnt_why], value)
@@ -202,7 +218,7 @@ def _accounts(fleet: FleetView) -> Iterable[Metric]:
             limit.add_metric([account.name, room.kind], room.limit)
             if room.whole is not None:
                 whole.add_metric([account.name, room.kind], room.whole)
-    return in_flight, used, limit, whole, learnt, cooling
+    return in_flight, used, limit, whole, learnt, cooling, said, probes, elsewhere
 
 
 def _backends(fleet: FleetView) -> Iterable[Metric]:

@@ -17,6 +17,7 @@ from typing import Protocol
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from gateway.background import begin
 from gateway.errors import SpillgateError
 from gateway.service import Call
 from gateway.telemetry.usage import Ended, OutcomeName, record
@@ -90,8 +91,7 @@ class Feed:
         self.waiting = 0
         self.written = 0
         self.dropped = 0
-        self._task = asyncio.create_task(self._run())
-        self._task.add_done_callback(_tell_if_it_broke)
+        self._task = begin(self._run(), log, "usage records are no longer written")
 
     def put(self, batch: Batch) -> None:
         """Queue a batch, or drop it when there is no room."""
@@ -234,8 +234,3 @@ class Recorder:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(0.0, self._flush) if self._fresh else None
-
-
-def _tell_if_it_broke(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("usage records are no longer written", exc_info=error)

@@ -13,12 +13,11 @@ from gateway.core.budget import Budgets
 from gateway.core.dispatcher import Dispatcher
 from gateway.core.gauges import opens, prospect, used
 from gateway.core.latency import Floor
+from gateway.core.lesson import Learned, Lesson, Mark
 from gateway.core.nouns import (
     BreakerRules,
     Failed,
     Go,
-    Learned,
-    Lesson,
     Limited,
     Limits,
     Overloaded,
@@ -89,16 +88,20 @@ def test_a_refusal_for_too_many_at_once_is_learnt_and_told_to_others(world: Any)
     dispatcher = learning(world, a=Limits(streams=50))
     leases = [world.go(dispatcher) for _ in range(11)]
     dispatcher.settle(leases[0], Limited("concurrency"), 0.1)
-    assert dispatcher.lessons() == {"a": Lesson(10.0, version=1)}
+    (mark,) = dispatcher.lessons(0.1)["a"].marks.values()
+    assert mark == Mark(10.0, 1, 0, 10.0, None, True, why="refused: too many at once")
     assert account(dispatcher, 0.1).rooms[0].source == "learned"
     other = learning(world, a=Limits(streams=50))
-    other.apply(Learned({"a": Lesson(10.0, None, 30.0, None, version=1), "gone": Lesson()}), 0.0)
-    assert [(room.kind, room.limit) for room in account(other, 0.0).rooms] == [("streams", 10), ("rpm", 30)]
-    other.apply(Learned({"a": Lesson(5.0, None, 20.0, None, version=1)}), 0.0)
-    assert [room.limit for room in account(other, 0.0).rooms] == [10, 30], "not newer than what is known"
+    other.apply(Learned({"a": Lesson({"streams": mark, "rpm": Mark(30.0, 1)}), "gone": Lesson()}), 0.0)
+    assert account(other, 0.0).learnt == 10
+    assert [(room.kind, room.limit) for room in account(other, 0.0).rooms] == [("streams", 8), ("rpm", 30)], (
+        "eight at once, till the first have begun"
+    )
+    other.apply(Learned({"a": Lesson({"streams": replace(mark, limit=20.0), "rpm": Mark(40.0, 1)})}), 0.0)
+    assert account(other, 0.0).learnt == 10, "not newer than what is known"
     deaf = world.dispatcher(a=Limits(streams=50))
-    deaf.apply(Learned({"a": Lesson(10.0, version=1)}), 0.0)
-    assert deaf.lessons() == {}
+    deaf.apply(Learned({"a": Lesson({"streams": mark})}), 0.0)
+    assert deaf.lessons(0.0) == {}
     assert account(deaf, 0.0).rooms[0].limit == 50
 
 
@@ -119,9 +122,8 @@ def test_an_unnamed_quota_is_learnt_from_what_the_minute_held(world: Any) -> Non
     for _ in range(58):
         dispatcher.settle(world.go(dispatcher, 100.0), Served(), 100.0)
     dispatcher.meters["a"].settled(130.0, again=True)
-    rpm = dispatcher.lessons()["a"].rpm
-    assert rpm is not None
-    assert rpm > 58, "a little more is tried"
+    rpm = dispatcher.lessons(130.0)["a"].marks["rpm"]
+    assert (rpm.limit, rpm.cuts, rpm.raises) == (59.16, 1, 1), "a little more is tried"
 
 
 def test_beyond_takes_the_declared_limits_for_a_guess(world: Any) -> None:
@@ -208,7 +210,7 @@ def test_a_floor_is_a_low_quantile_that_overload_does_not_raise() -> None:
 def test_plain_answers_after_a_limit_was_learnt_move_the_cap(world: Any) -> None:
     dispatcher = learning(world, a=Limits(streams=50))
     assert not isinstance(dispatcher.offer(world.request(), 0.0), Wait)
-    dispatcher.apply(Learned({"a": Lesson(3.0, version=1)}), 0.0)
+    dispatcher.apply(Learned({"a": Lesson({"streams": Mark(3.0, 1)})}), 0.0)
     world.go(dispatcher, stream=False)
     world.go(dispatcher, stream=False)
     assert isinstance(dispatcher.offer(world.request(), 0.0), Wait)

@@ -6,8 +6,9 @@ from math import inf
 
 import pytest
 
-from gateway.core.limit import ANCHOR_TIME, DRAINED, SCOUT, SCOUT_SOON, START, Learner
-from gateway.core.nouns import Lesson
+from gateway.core.knowledge import START
+from gateway.core.lesson import Lesson, Mark
+from gateway.core.limit import ANCHOR_TIME, DRAINED, SCOUT, SCOUT_SOON, Learner
 from gateway.core.pace import ANCHOR, Pace
 from gateway.core.quota import PATIENCE, Quota
 from gateway.core.trial import EARNED, HARD_PROBE
@@ -70,9 +71,9 @@ def test_first_tokens_in_time_raise_a_limit_in_use() -> None:
 def test_near_the_ceiling_it_grows_slowly_and_a_part_of_a_stream_is_no_lesson() -> None:
     learner = anchored()
     learner.limit, learner.ceiling = 20.0, 21.0
-    version = learner.version
+    marks = learner.marks()
     running(learner, 16, first=10)
-    assert (learner.limit, learner.version) == (20.5, version)
+    assert (learner.limit, learner.marks()["streams"].rank) == (20.5, marks["streams"].rank)
 
 
 def test_below_the_ceiling_nothing_is_added_while_somebody_is_unheard() -> None:
@@ -178,7 +179,7 @@ def test_refusals_name_the_limit_and_a_probe_above_it_must_be_earned() -> None:
     learner.look(22.0 + HARD_PROBE, 0, True)
     assert learner.cap() == 17, "or be long ago"
     running(learner, 1, 700.0, 5000)
-    assert (learner.limit, learner.trial.step) == (17, 2), "it was borne: more may be tried"
+    assert (learner.limit, learner.trial.step) == (17, 1), "it was borne: more may be tried"
     learner.refused(7.0, 710.0)
     assert learner.limit == 7, "the number that the cloud names"
 
@@ -259,14 +260,21 @@ def test_a_knee_in_the_pace_is_where_growth_ends() -> None:
     assert learner.pace.knee == pytest.approx(31.6, rel=0.02)
 
 
+def told(streams: Mark | None = None, tokens: Mark | None = None, **more: object) -> Lesson:
+    marks = {kind: mark for kind, mark in (("streams", streams), ("tokens", tokens)) if mark is not None}
+    return Lesson(marks, **more)  # type: ignore[arg-type]
+
+
 def test_lessons_are_taken_over_when_they_are_newer() -> None:
     learner = Learner("within", None)
-    learner.take_over(Lesson(30.0, 5e5, version=3, probe=False), 1.0)
-    assert learner.lesson() == Lesson(30.0, 5e5, version=3, probe=False)
-    learner.take_over(Lesson(90.0, version=3), 2.0)
+    streams = Mark(30.0, 3, 2, 30.0, 44.0, True, False, False, "refused: too many at once")
+    learner.take_over(told(streams, Mark(5e5, 0, 7), probe=False, prober="other"), 0, 1.0)
+    assert learner.marks() == {"streams": streams, "tokens": Mark(5e5, 0, 7)}
+    assert (learner.probe, learner.prober, learner.why) == (False, "other", "refused: too many at once")
+    learner.take_over(told(Mark(90.0, 2, 9)), 0, 2.0)
     assert (learner.limit, learner.probe) == (30, True)
-    learner.take_over(Lesson(version=4), 2.0)
-    assert learner.lesson() == Lesson(version=4)
+    learner.take_over(told(Mark(29.0, 3, 2), Mark(6e5, 0, 6)), 0, 2.0)
+    assert (learner.limit, learner.tokens, learner.ceiling, learner.knee) == (29, 5e5, inf, inf)
 
 
 def test_a_lease_from_before_the_learner_counts_as_running() -> None:

@@ -7,6 +7,7 @@ minute by looking at all of it.
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -15,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.core import nouns
 from gateway.core.dispatcher import Dispatcher, LeaseEnded
+from gateway.core.lesson import Learned, LearntKind, Lesson, Mark, Others
 from gateway.core.nouns import (
     LIMIT_KINDS,
     Abandoned,
@@ -27,9 +29,7 @@ from gateway.core.nouns import (
     Go,
     HedgeRules,
     Learn,
-    Learned,
     Lease,
-    Lesson,
     Limits,
     Model,
     Outcome,
@@ -334,17 +334,17 @@ class Walk(RuleBasedStateMachine):
         account=st.sampled_from(["ark", "rare", "nobody"]),
         streams=st.sampled_from([None, 1.0, 5.5]),
         rpm=st.sampled_from([None, 5.0]),
-        newer=st.integers(0, 3),
+        newer=st.integers(-1, 2),
         probe=st.booleans(),
+        others=st.sampled_from([Others(), Others(2, 2, 1, 0, 900, 3, 4000, 1, 1, 1), Others(1, 1, 4, overdue=3)]),
     )
-    def learn_from_others(
-        self, account: str, streams: float | None, rpm: float | None, newer: int, probe: bool
-    ) -> None:
-        lessons = self.dispatcher.lessons()
+    def learn_from_others(self, account: str, streams: Any, rpm: Any, newer: int, probe: bool, others: Others) -> None:
+        lessons = self.dispatcher.lessons(self.now)
         assert set(lessons) == (set(WIDE) if self.learn == "within" else set())
-        version = lessons[account].version + newer if account in lessons else 1
-        lesson = Lesson(streams, 9e4, rpm, version=version, probe=probe)
-        self.dispatcher.apply(Learned({account: lesson}), self.now)
+        told: dict[LearntKind, Any] = {"streams": streams, "rpm": rpm}
+        mine = lessons.get(account, Lesson()).marks
+        marks = {k: Mark(x, max(0, newer + mine.get(k, Mark(0.0)).cuts)) for k, x in told.items() if x is not None}
+        self.dispatcher.apply(Learned({account: Lesson(marks, probe, others=others)}), self.now)
         self.call_due()
 
     # --- what always holds

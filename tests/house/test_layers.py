@@ -16,7 +16,7 @@ ROWS: list[set[str]] = [
     {"edge"},
     {"pipeline"},
     {"upstream", "store", "telemetry", "clouds", "sim"},
-    {"service"},
+    {"service", "background"},
     {"policy", "wire"},
     {"core"},
     {"errors"},

@@ -68,7 +68,9 @@ def test_two_replicas_use_the_whole_limit_and_never_more(run: Run, house: Any) -
 
 def test_a_document_without_any_limit_leaves_the_gateway_in_peace(run: Run, house: Any) -> None:
     async def scenario() -> None:
-        free = house({"one": MemoryUpstream(Script((1.0, WHOLE)))}, DOCUMENT.replace(", limits: {streams: 3}", ""))
+        free = house(
+            {"one": MemoryUpstream(Script((1.0, WHOLE)))}, DOCUMENT.replace("limits: {streams: 3}", "learn: off")
+        )
         store = MemoryStore(asyncio.get_running_loop().time, Terms())
         sharing = Sharing(free.desk, free.live, store, replicas=2)
         sharing.start()
@@ -125,5 +127,31 @@ def test_an_account_that_a_reload_brings_gets_nothing_before_its_share(run: Run,
             peak = max(peak, pair.other.open)
         assert 1 <= peak <= 3
         await pair.aclose()
+
+    run(scenario())
+
+
+def test_an_account_of_which_nothing_is_declared_starts_at_eight_for_all_together(run: Run, house: Any) -> None:
+    unknown = MORE.replace(", limits: {streams: 3}}\npolicies", "}\npolicies")
+    assert unknown != MORE
+
+    async def scenario() -> None:
+        pair = Pair(house)
+        await asyncio.sleep(5)
+        compiled = load_text(unknown, {}, presets.infos())
+        for h, sharing in zip(pair.houses, pair.sharings, strict=True):
+            h.live.install(compiled)
+            h.desk.apply(Reloaded(compiled.plan), sharing.newcomers(compiled.plan))
+        tasks = [asyncio.create_task(h.ask()) for h in pair.houses for _ in range(12)]
+        peak = 0
+        for _ in range(1000):
+            await asyncio.sleep(0.005)
+            peak = max(peak, pair.other.open)
+        assert 4 <= peak <= 8
+        await asyncio.gather(*tasks)
+        probing = [h.desk.dispatcher.lessons(h.desk.clock())["two"].probe for h in pair.houses]
+        assert sum(probing) <= 1
+        await pair.aclose()
+        assert not any(h.desk.dispatcher.lessons(h.desk.clock())["two"].probe for h in pair.houses)
 
     run(scenario())
