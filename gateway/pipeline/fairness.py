@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from gateway.background import end
 from gateway.pipeline.desk import Desk
 from gateway.store.base import StoreDown
 from gateway.store.fairness import Counters, FairBook
-from gateway.store.sharer import end
 from gateway.store.shares import TICK
 
 AGAIN = 1.0
