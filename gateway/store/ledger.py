@@ -16,7 +16,8 @@ sees more than L in any window, whatever happens between. Why it holds:
    window's span and `ghost` (a crashed process's sockets close, clouds cancel). A replica that is merely cut off goes
    on with its safe share, never above what it held; its peers, asked to look (`silent`), say `alive`, and the hold
    stays. Not covered: one cut off from the store *and* from its peers, but not from its clouds, for longer than
-   ttl + ghost. Then it exceeds by at most its safe share and the streams still running.
+   ttl + ghost. Then it exceeds by at most its safe share and the streams still running. Of a window nothing comes
+   back sooner: what a crashed process started after its last report may be its whole share, and counts for a minute.
 5. *Lost data* (flush, restart, failover: key missing or another server's run id): a new epoch. Until everybody who
    was told of in the old epoch has reported, or lease and tail are over, nobody gets anything but what the registered
    brought along (`pool`), which moves freely between them. At least one lease is always waited, since a live replica

@@ -22,9 +22,9 @@ from gateway.testing import plan
 HEAD = """# Metrics
 
 What `/metrics` says, in Prometheus' text format. Histograms have `_bucket`, `_sum` and `_count`; reasoning models
-think for minutes, so their buckets go to 1,280 s. Some are there only where what they count is: Redis, records, budgets,
-a cache, callers' limits. Names of tenants appear in two: who waits (the five of whom most wait) and budgets. The page is
-for operators: it asks for `SPILLGATE_ADMIN_KEY`, or answers this machine only.
+think for minutes, so their buckets go to 1,280 s. Some are there only where what they count is: Redis, records,
+budgets, a cache, callers' limits. Names of tenants appear in two: who waits (the five of whom most wait) and budgets.
+The page is for operators: it asks for `SPILLGATE_ADMIN_KEY`, or answers this machine only.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
