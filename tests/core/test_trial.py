@@ -143,3 +143,12 @@ def test_a_trial_that_a_hedge_has_beaten_is_called_off() -> None:
     assert learner.trial.tried == 0
     learner.look(9.0, 0, True)
     assert learner.cap() == 9, "the next one does not wait for it"
+
+
+def test_where_tries_cost_refusals_steps_grow_only_when_much_is_regained() -> None:
+    trial = Trial()
+    steps = []
+    for _ in range(5):
+        trial.borne(20.0, 0.0, hard=True)
+        steps.append(trial.step)
+    assert steps == [1.0, 1.0, 2.0, 3.0, 4.0]
