@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.background import end
+from gateway.background import begin, end
 from gateway.pipeline.desk import Desk
 from gateway.store.base import StoreDown
 from gateway.store.fairness import Counters, FairBook
@@ -34,8 +34,8 @@ class Fairness:
 
     def start(self) -> None:
         """Begin to exchange. Never waits for the store."""
-        self._task = asyncio.create_task(self._follow())
-        self._task.add_done_callback(_tell_if_it_broke)
+        broken = "sharing counters of fairness has ended; the queue goes by this replica's"
+        self._task = begin(self._follow(), log, broken)
 
     async def aclose(self) -> None:
         """Stop; what was charged since the last exchange is not told any more. Takes the store's time-out at most."""
@@ -64,8 +64,3 @@ class Fairness:
         if self.trouble:
             self.trouble = ""
             log.warning("counters of fairness are in reach again")
-
-
-def _tell_if_it_broke(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("sharing counters of fairness has ended; the queue goes by this replica's", exc_info=error)
