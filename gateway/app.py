@@ -16,11 +16,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway import __version__
 from gateway.core.dispatcher import Dispatcher
@@ -47,7 +46,7 @@ from gateway.pipeline.purser import Purser
 from gateway.pipeline.sharing import Sharing
 from gateway.pipeline.tariffs import PriceClock
 from gateway.pipeline.understand import Understand
-from gateway.policy.compiled import Compiled, Connection, UsageRules
+from gateway.policy.compiled import Compiled, UsageRules
 from gateway.policy.reload import changes
 from gateway.service import Call, Service, stack
 from gateway.settings import Settings
@@ -62,15 +61,15 @@ from gateway.telemetry.journal import Journal
 from gateway.telemetry.lag import Lag
 from gateway.telemetry.logs import Console
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.otlp_metrics import MetricsPush
 from gateway.telemetry.recorder import CLOSING, Recorder, Sink
 from gateway.telemetry.spans import places
 from gateway.telemetry.traces import CLOSING as TRACES_CLOSING
 from gateway.telemetry.traces import Tracing, Ways
-from gateway.upstream import presets
-from gateway.upstream.base import Upstream
-from gateway.upstream.http import Endpoint, HttpUpstream
-from gateway.upstream.litellm import SHARED, LitellmUpstream, Target
-from gateway.wire.dialect import Dialect
+from gateway.upstream.dial import Dialler
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
 
 CHAT_PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
 HURRIED = 1.0
@@ -94,6 +93,7 @@ class Gateway:
         self.metrics = Metrics(outcome_name, overhead)
         self.recorder = Recorder(outcome_name, time.time, self.clock)
         self.lag = Lag(self.metrics.lag.add)
+        self.push = MetricsPush(self.families)
         self.tracing = Tracing(outcome_name, time.time, self.clock, lambda: self.door.active == 0, settings.log)
         self.lookup = Lookup(self.tracing, settings.redis_url)
         self.price_clock = PriceClock(self.desk, time.time)
@@ -183,7 +183,9 @@ class Gateway:
     async def _close(self, within: float) -> None:
         """Give back and write what there is, side by side: those who stop us may not wait for long."""
         await self.cache.aclose()
-        parts = (self.purser, self.lookup, self.enrolment, self.fairness, self.sharing, self.limit.pooling)
+        parts = (
+            self.purser, self.lookup, self.enrolment, self.fairness, self.sharing, self.limit.pooling, self.push,
+        )  # fmt: skip
         closing = [self.recorder.aclose(within), self.tracing.aclose(min(within, TRACES_CLOSING))]
         closing += [part.aclose() for part in parts if part is not None]
         await asyncio.gather(*closing)
@@ -242,6 +244,7 @@ class Gateway:
         stream = (lambda: _stream(url, rules.recent, TRACES)) if url and rules.recent else None
         ways = Ways(collector, stream, Console if rules.requests else None)
         self.tracing.use(rules, ways, places(compiled.connections))
+        self.push.use(*environment.metrics(compiled.telemetry, self.settings.variables))
 
     def _sinks(self, compiled: Compiled) -> dict[str, Callable[[], Sink]]:
         """Where records go, by a name that changes when the place does."""
@@ -298,7 +301,13 @@ class Gateway:
 
     def exposition(self) -> bytes:
         """Everything `/metrics` says. prometheus_client is imported at the first scrape, not at start."""
-        from gateway.telemetry.exposition import Callers, Shared, expose, families
+        from gateway.telemetry.exposition import expose
+
+        return expose(self.families())
+
+    def families(self) -> Iterable[Metric]:
+        """The same, not yet text."""
+        from gateway.telemetry.exposition import Callers, Shared, families
 
         shared = None
         if self.sharing is not None:
@@ -307,10 +316,8 @@ class Gateway:
         snapshot = self.desk.dispatcher.snapshot(self.clock())
         pool = self.limit.pooling.health()
         callers = Callers(bool(pool.reason), pool.exchanges, pool.failures, self.limit.refused)
-        return expose(
-            families(
-                self.metrics, snapshot, shared, self.recorder.health(), self.purser.views(), self.cache.view(), callers
-            )
+        return families(
+            self.metrics, snapshot, shared, self.recorder.health(), self.purser.views(), self.cache.view(), callers
         )
 
 
@@ -362,29 +369,3 @@ def _purses(url: str) -> Purses:
     from gateway.store.purse_redis import RedisPurses
 
     return RedisPurses(url)
-
-
-class Dialler:
-    """Makes the client and the dialect of a backend. Needs a running event loop."""
-
-    def __init__(self) -> None:
-        self._tls: ssl.SSLContext | None = None
-
-    def __call__(self, connection: Connection, connect_timeout: float) -> tuple[Upstream, Dialect]:
-        preset = presets.load(connection.preset)
-        if connection.driver == "litellm":
-            target = Target(connection.base_url, connection.key, connection.headers, connect_timeout)
-            return LitellmUpstream(target, SHARED), preset.dialect
-        secret = {preset.auth_header: f"{preset.auth_scheme} {connection.key}".strip()} if connection.key else {}
-        endpoint = Endpoint(
-            url=connection.base_url.rstrip("/") + preset.chat_path,
-            headers=connection.headers,
-            secret_headers=secret,
-            connect_timeout=connect_timeout,
-        )
-        return HttpUpstream(endpoint, self._shared_tls), preset.dialect
-
-    def _shared_tls(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-        return self._tls

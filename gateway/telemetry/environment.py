@@ -4,6 +4,8 @@ OTEL_SDK_DISABLED=true, OTEL_TRACES_EXPORTER=none     no traces are exported
 OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT                  where to; without it and without `telemetry: {endpoint}` nowhere
 OTEL_EXPORTER_OTLP_[TRACES_]{HEADERS, TIMEOUT, COMPRESSION, CERTIFICATE, …}, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES
                                                       read by the SDK
+OTEL_METRICS_EXPORTER=none, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, OTEL_METRIC_EXPORT_INTERVAL (ms, 60000)
+                                                      the same for metrics
 OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG          [parentbased_](always_on | always_off | traceidratio), its ratio
 """
 
@@ -35,6 +37,20 @@ def _endpoint(rules: TelemetryRules, variables: Mapping[str, str]) -> str | None
         return None
     named = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     return "" if any(variables.get(name, "").strip() for name in named) else None
+
+
+def metrics(rules: TelemetryRules, variables: Mapping[str, str]) -> tuple[str | None, float]:
+    """Where metrics go, as for traces, and how often in seconds."""
+    every = variables.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip()
+    interval = int(every) / 1000.0 if every.isdecimal() and int(every) else 60.0
+    if variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None, interval
+    if rules.endpoint:
+        return rules.endpoint, interval
+    if variables.get("OTEL_METRICS_EXPORTER", "").strip().lower() == "none":
+        return None, interval
+    named = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return "" if any(variables.get(name, "").strip() for name in named) else None, interval
 
 
 def _sample(variables: Mapping[str, str]) -> float | None:

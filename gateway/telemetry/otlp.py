@@ -111,7 +111,7 @@ class Collector:
     def _run(self) -> None:
         try:
             exporter = self._exporter = _exporter(self.endpoint)
-            resource = _resource()
+            origin = resource()
         except Exception as error:  # whatever a library says of a variable it does not like
             log.exception("traces cannot be exported")
             self._trouble = f"{type(error).__name__}: {error}"
@@ -121,7 +121,7 @@ class Collector:
                 self._queue.clear()
             return
         while batch := self._next():
-            self._tell(self._send(batch, exporter, resource), len(batch))
+            self._tell(self._send(batch, exporter, origin), len(batch))
         exporter.shutdown()
 
     def _send(self, batch: list[Story], exporter: SpanExporter, resource: Resource) -> bool:
@@ -226,7 +226,7 @@ def _exporter(endpoint: str) -> SpanExporter:
     return OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces" if endpoint else None)
 
 
-def _resource() -> Resource:
+def resource() -> Resource:
     from opentelemetry.sdk.resources import Resource
 
     environment = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")

@@ -1,4 +1,4 @@
-"""A real OTLP/HTTP endpoint for tests: takes protobuf, decodes it, and keeps the spans."""
+"""A real OTLP/HTTP endpoint for tests: takes protobuf, decodes it, and keeps spans and metrics."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 Value = str | bool | int | float | list[str]
@@ -24,6 +26,7 @@ class Collector:
     def __init__(self, status: int = 200) -> None:
         self.status = status
         self.spans: list[Span] = []
+        self.metrics: list[Metric] = []
         self.resources: list[dict[str, Value]] = []
         self.headers: list[dict[str, str]] = []
         collector = self
@@ -35,7 +38,7 @@ class Collector:
                     body = gzip.decompress(body)
                 collector.headers.append({name.lower(): value for name, value in self.headers.items()})
                 if collector.status == 200:
-                    collector.take(body)
+                    (collector.take_metrics if self.path == "/v1/metrics" else collector.take)(body)
                 self.send_response(collector.status)
                 self.end_headers()
                 self.wfile.write(ExportTraceServiceResponse().SerializeToString())
@@ -54,6 +57,13 @@ class Collector:
             self.resources.append({pair.key: _value(pair.value) for pair in found.resource.attributes})
             for scope in found.scope_spans:
                 self.spans += scope.spans
+
+    def take_metrics(self, body: bytes) -> None:
+        """The same for metrics."""
+        for found in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+            self.resources.append({pair.key: _value(pair.value) for pair in found.resource.attributes})
+            for scope in found.scope_metrics:
+                self.metrics += scope.metrics
 
     def trace(self, request: str, within: float = 10.0) -> list[Span]:
         """All spans of the trace of a request, as soon as they have come."""
