@@ -151,7 +151,7 @@ def test_replicas_that_are_killed_take_nothing_with_them(fleet: Fleet) -> None:
                 await asyncio.to_thread(fleet.start)
             # its shares end, its streams have ended, and what it held is somebody else's
             await asyncio.sleep(3)
-            await full_use(fleet, 20)
+            await full_use(fleet, 30)
         assert fleet.results["hung"] == 0
         assert_no_overrun(fleet.clouds)
 
@@ -217,7 +217,7 @@ def test_a_replica_that_was_frozen_does_not_act_on_old_shares(fleet: Fleet) -> N
             sleeper.child.send_signal(signal.SIGCONT)
             fleet.replicas.append(sleeper)
             await asyncio.sleep(2)
-            await full_use(fleet, 20)
+            await full_use(fleet, 30)
         assert_no_overrun(fleet.clouds)
 
     run(scenario)
@@ -233,7 +233,7 @@ def test_clouds_that_crash_and_stall_are_survived(fleet: Fleet) -> None:
             fleet.clouds.set("deepseek", fail="stall")
             await asyncio.sleep(4)
             fleet.clouds.set("deepseek", fail="")
-            await full_use(fleet, 20)
+            await full_use(fleet, 30)
         assert fleet.results["hung"] == 0
         assert_no_overrun(fleet.clouds)
 
@@ -306,7 +306,7 @@ def test_redis_that_is_not_there_at_start_is_joined_later(fleet: Fleet) -> None:
             assert fleet.results["200"] > 0
             fleet.redis.start()
             await settled(lambda: "shared_state" not in httpx.get(f"{fleet.replicas[0].url}/readyz").json(), 6)
-            await full_use(fleet, 20)
+            await full_use(fleet, 30)
         assert_no_overrun(fleet.clouds)
 
     run(scenario)
