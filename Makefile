@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: browser help setup setup-dev litellm demo serve test test-parts test-scenarios terraform terraform-schema terraform-online check rehearse bench lock clean
+.PHONY: browser help setup setup-dev litellm demo serve test test-parts test-learning test-scenarios terraform terraform-schema terraform-online check rehearse bench lock clean
 
 help:
 	@echo "make demo   five pretend clouds, a surge, and the gateway in front of them (no keys, no services)"
@@ -67,7 +67,7 @@ check: setup-dev
 
 # What computes runs side by side; what measures time against real processes runs alone.
 test: check browser
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-parts test-scenarios terraform
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-parts test-learning test-scenarios terraform
 	$(BIN)/python -m pytest -rs tests/deploy tests/e2e tests/console tests/chaos
 
 test-parts:
@@ -76,8 +76,12 @@ test-parts:
 	$(BIN)/python -m coverage report --include='gateway/core/*,gateway/policy/*,gateway/wire/*' --fail-under=100
 	$(BIN)/python -m pytest tests/pipeline tests/contracts tests/clouds tests/sim tests/cli tests/store tests/edge tests/telemetry
 
+LEARNING := tests/scenarios/test_unknown_limits.py tests/scenarios/test_lessons.py
+test-learning:
+	$(BIN)/python -m pytest -s $(LEARNING)
+
 test-scenarios:
-	$(BIN)/python -m pytest -s tests/scenarios
+	$(BIN)/python -m pytest -s tests/scenarios $(LEARNING:%=--ignore=%)
 
 # The console is tested in a real browser: one on the PATH, or Debian's, which root may install.
 browser:
