@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import re
 import sys
 import time
 from collections.abc import Collection
@@ -25,7 +24,7 @@ from gateway.policy.compiled import Compiled
 from gateway.policy.diagnose import nearest
 from gateway.upstream import presets
 from gateway.wire.easing import Easing
-from gateway.wire.prefix import marks
+from gateway.wire.prefix import marks, pattern
 
 BYTES_PER_TOKEN = 3.5
 
@@ -106,7 +105,7 @@ def _request(args: argparse.Namespace, form: Form, plan: Plan, asked: str, body:
         max_tokens=min(named, default=None),
         stream=not args.plain,
         arrived=0.0,
-        affinity=marks(body, args.tenant, re.compile(rules.ignore.encode()) if rules.ignore else None) if rules else (),
+        affinity=marks(body, args.tenant, pattern(rules.ignore)) if rules else (),
     )
 
 

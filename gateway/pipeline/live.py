@@ -14,11 +14,11 @@ from types import MappingProxyType
 import msgspec
 
 from gateway.core.nouns import Backend, Plan, Policy
-from gateway.core.rules import AffinityRules
 from gateway.policy import roster
 from gateway.policy.compiled import CacheRules, Compiled, Connection
 from gateway.upstream.base import Upstream
 from gateway.wire.dialect import Dialect
+from gateway.wire.prefix import pattern
 
 Dial = Callable[[Connection, float], tuple[Upstream, Dialect]]
 """Makes the client and the dialect of a connection; the second argument is the connect time-out in seconds."""
@@ -100,7 +100,7 @@ class Live:
         self.names = {alias: model.name for model in plan.models.values() for alias in (model.name, *model.aliases)}
         self.policies = plan.policies
         self.policy_of = {model.name: model.policy for model in plan.models.values()}
-        self.affine = {p.name: _ignored(p.affinity) for p in plan.policies.values() if p.affinity is not None}
+        self.affine = {p.name: pattern(p.affinity.ignore) for p in plan.policies.values() if p.affinity is not None}
         self.hedging = frozenset(policy.name for policy in plan.policies.values() if policy.hedge is not None)
         self.caching = compiled.caches
         self.stands_for = {model: _ids(plan, model, policy) for model, policy in self.policy_of.items()}
@@ -153,7 +153,3 @@ def _connect_timeout(plan: Plan, backend: str) -> float:
         if any(backend in tier.backends for tier in policy.tiers)
     ]
     return min(found, default=5.0)
-
-
-def _ignored(rules: AffinityRules) -> re.Pattern[bytes] | None:
-    return re.compile(rules.ignore.encode()) if rules.ignore else None

@@ -25,32 +25,25 @@ def resolved(rules: TelemetryRules, variables: Mapping[str, str]) -> tuple[Telem
     None: nowhere; empty: where the variables say.
     """
     sample = _sample(variables) if rules.sample is None else rules.sample
-    return replace(rules, sample=sample), _endpoint(rules, variables)
-
-
-def _endpoint(rules: TelemetryRules, variables: Mapping[str, str]) -> str | None:
-    if variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return None
-    if rules.endpoint:
-        return rules.endpoint
-    if variables.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none":
-        return None
-    named = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    return "" if any(variables.get(name, "").strip() for name in named) else None
+    return replace(rules, sample=sample), _endpoint(rules, variables, "TRACES")
 
 
 def metrics(rules: TelemetryRules, variables: Mapping[str, str]) -> tuple[str | None, float]:
     """Where metrics go, as for traces, and how often in seconds."""
     every = variables.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip()
     interval = int(every) / 1000.0 if every.isdecimal() and int(every) else 60.0
+    return _endpoint(rules, variables, "METRICS"), interval
+
+
+def _endpoint(rules: TelemetryRules, variables: Mapping[str, str], signal: str) -> str | None:
     if variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return None, interval
+        return None
     if rules.endpoint:
-        return rules.endpoint, interval
-    if variables.get("OTEL_METRICS_EXPORTER", "").strip().lower() == "none":
-        return None, interval
-    named = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    return "" if any(variables.get(name, "").strip() for name in named) else None, interval
+        return rules.endpoint
+    if variables.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() == "none":
+        return None
+    named = (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return "" if any(variables.get(name, "").strip() for name in named) else None
 
 
 def _sample(variables: Mapping[str, str]) -> float | None:

@@ -7,43 +7,26 @@ from math import inf
 
 from gateway.core.nouns import Abandoned, Beaten, Outcome, Rejected, Served
 from gateway.service import Attempt, Call, Context, Decision
+from gateway.telemetry.usage import Ended
 
 OutcomeName = Callable[[Outcome | None], str]
-_LONGEST_NAME = 128
 _FINE = (Served, Beaten, Abandoned, Rejected)
 SLOW_ALL = 4.0
 """A plain answer is slow after so many times what a stream's first token may take: it has to be whole."""
 
 
-class Story:
+class Story(Ended):
     """A finished call. Times are on the gateway's monotonic clock."""
 
-    __slots__ = (
-        "asked", "attempts", "class_", "context", "decisions", "dispatched", "ended", "got", "id", "kept", "key",
-        "model", "offered", "policy", "queued", "reading", "received", "responded", "status", "stream", "tenant",
-        "waits",
-    )  # fmt: skip
+    __slots__ = ("context", "decisions", "dispatched", "got", "kept", "offered", "reading", "responded", "waits")
 
     def __init__(self, call: Call, tenant: str, class_: str) -> None:
-        chat = call.chat
-        self.id = call.id
-        self.tenant = tenant
-        self.class_ = class_
-        self.key = call.key
-        self.asked = chat.model[:_LONGEST_NAME] if chat is not None else ""
-        self.stream = chat is not None and chat.stream
-        self.model = call.model
-        self.policy = call.policy
-        self.status = call.status
-        self.received = call.received
+        super().__init__(call, tenant, class_)
         self.reading = call.reading
         self.got = call.got
         self.offered = call.offered
-        self.queued = call.queued
         self.waits = call.waits
         self.responded = call.responded or call.ended
-        self.ended = call.ended
-        self.attempts: Sequence[Attempt] = call.attempts
         self.decisions: Sequence[Decision] = call.decisions
         self.dispatched = call.request is not None
         self.context: Context | None = call.context

@@ -60,3 +60,8 @@ def _pieces(prompt: _Prompt, ignore: re.Pattern[bytes] | None) -> Iterator[bytes
                 continue
         for start in range(0, view.nbytes, BLOCK):
             yield view[start : start + BLOCK]
+
+
+def pattern(ignore: str) -> re.Pattern[bytes] | None:
+    """What a policy ignores, as `marks` takes it; None where it ignores nothing."""
+    return re.compile(ignore.encode()) if ignore else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -11,11 +10,11 @@ from hypothesis import strategies as st
 
 from gateway.policy.affinity import rules
 from gateway.policy.schema import AffinityWord
-from gateway.wire.prefix import BLOCK, MOST, VOLATILE, marks
+from gateway.wire.prefix import BLOCK, MOST, VOLATILE, marks, pattern
 
 found = rules(AffinityWord())
 assert found is not None
-USUAL = re.compile(found.ignore.encode())
+USUAL = pattern(found.ignore)
 
 MESSAGES = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=40)}),
@@ -81,6 +80,11 @@ def test_what_changes_from_request_to_request_is_ignored_in_the_beginning_alone(
     assert marks(body(said("a", "2026-11-24")), "t", USUAL) != marks(body(said("a", "2026-11-25")), "t", USUAL)
     late = ("y" * VOLATILE + date for date in ("2026-11-24", "2026-11-25"))
     assert len({marks(body(said(text)), "t", USUAL) for text in late}) == 2
+
+
+def test_nothing_to_ignore_is_no_pattern() -> None:
+    assert USUAL is not None
+    assert pattern("") is None
 
 
 def test_what_is_no_request_has_no_marks() -> None:
